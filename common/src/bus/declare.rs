@@ -1,0 +1,148 @@
+//! Streams and consumers as they should be. The leading coordinator declares them, again and again, so that a deleted
+//! one comes back; nobody else does.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::stream::{Config as StreamConfig, RetentionPolicy, StorageType};
+use async_nats::jetstream::{self, kv};
+
+use super::{Bus, BusError};
+use crate::alert::SourceName;
+use crate::subjects::RESULTS_CONSUMER;
+
+/// After this long without a sign of life from who holds it, a message is handed out again.
+pub const CONSUMER_ACK_WAIT: Duration = Duration::from_secs(10);
+/// Longer than any deadline: what is older is in nobody's interest, and rescue or expiry has settled its fire.
+const STREAM_MAX_AGE: Duration = Duration::from_secs(48 * 3600);
+const DEAD_MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+const DEAD_MAX_MESSAGES: i64 = 100_000;
+/// The broker's own default: a message id is remembered for this long.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+
+/// What the leader keeps declared.
+#[derive(Clone, Debug)]
+pub struct BusShape {
+    /// Copies of every stream, 1 to 5.
+    pub replicas: usize,
+    /// The most jobs of one source that workers may hold at once, in the whole cluster.
+    pub max_ack_pending: i64,
+}
+
+impl Bus {
+    /// Creates the lease's bucket if it is missing. Every candidate may call it: without a bucket there is no leader.
+    pub async fn declare_bucket(&self, replicas: usize) -> Result<(), BusError> {
+        let bucket = self.namespace.bucket();
+        if self.jetstream.get_stream_no_info(self.namespace.bucket_stream()).await.is_ok()
+            && self.jetstream.get_stream(self.namespace.bucket_stream()).await.is_ok()
+        {
+            return Ok(());
+        }
+        let config = kv::Config {
+            bucket,
+            history: 1,
+            num_replicas: replicas,
+            storage: StorageType::File,
+            // Without markers an expired key would leave no trace for the watch.
+            limit_markers: Some(Duration::from_secs(60)),
+            ..Default::default()
+        };
+        self.jetstream
+            .create_key_value(config)
+            .await
+            .map(|_| ())
+            .map_err(|error| BusError::unconfirmed("the lease's bucket", describe(&error)))
+    }
+
+    /// Makes streams and consumers as they should be: creates what is missing, updates what differs.
+    pub async fn declare(&self, shape: &BusShape, sources: &[SourceName]) -> Result<(), BusError> {
+        let names = &self.namespace;
+        let work = |name: String, subject: String| StreamConfig {
+            name,
+            subjects: vec![subject],
+            retention: RetentionPolicy::WorkQueue,
+            storage: StorageType::File,
+            num_replicas: shape.replicas,
+            max_age: STREAM_MAX_AGE,
+            duplicate_window: DUPLICATE_WINDOW,
+            ..Default::default()
+        };
+        self.declare_stream(work(names.jobs_stream(), names.all_jobs())).await?;
+        self.declare_stream(work(names.results_stream(), names.all_results())).await?;
+        self.declare_stream(StreamConfig {
+            retention: RetentionPolicy::Limits,
+            max_age: DEAD_MAX_AGE,
+            max_messages: DEAD_MAX_MESSAGES,
+            ..work(names.dead_stream(), names.all_dead())
+        })
+        .await?;
+
+        let durable = |name: String, filter: String, max_ack_pending: i64| pull::Config {
+            durable_name: Some(name),
+            filter_subject: filter,
+            deliver_policy: DeliverPolicy::All,
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: CONSUMER_ACK_WAIT,
+            // An exhausted message would lie in a work queue for ever; the worker ends a job that nobody finishes.
+            max_deliver: -1,
+            max_ack_pending,
+            ..Default::default()
+        };
+        for source in sources {
+            let config = durable(names.jobs_consumer(source), names.jobs_of(source), shape.max_ack_pending);
+            self.declare_consumer(&names.jobs_stream(), config).await?;
+        }
+        let config = durable(RESULTS_CONSUMER.to_owned(), names.all_results(), 10_000);
+        self.declare_consumer(&names.results_stream(), config).await
+    }
+
+    async fn declare_stream(&self, config: StreamConfig) -> Result<(), BusError> {
+        match self.jetstream.get_stream(&config.name).await {
+            Ok(stream) if same_stream(&stream.cached_info().config, &config) => Ok(()),
+            _ => self
+                .jetstream
+                .create_or_update_stream(config)
+                .await
+                .map(|_| ())
+                .map_err(|error| BusError::unconfirmed("a stream", describe(&error))),
+        }
+    }
+
+    async fn declare_consumer(&self, stream: &str, config: pull::Config) -> Result<(), BusError> {
+        let name = config.durable_name.clone().unwrap_or_default();
+        let existing: Result<jetstream::consumer::PullConsumer, _> =
+            self.jetstream.get_consumer_from_stream(&name, stream).await;
+        if let Ok(consumer) = existing {
+            let found = &consumer.cached_info().config;
+            if found.max_ack_pending == config.max_ack_pending && found.ack_wait == config.ack_wait {
+                return Ok(());
+            }
+        }
+        self.jetstream
+            .create_consumer_on_stream(config, stream)
+            .await
+            .map(|_| ())
+            .map_err(|error| BusError::unconfirmed("a consumer", describe(&error)))
+    }
+}
+
+fn same_stream(found: &StreamConfig, wanted: &StreamConfig) -> bool {
+    found.subjects == wanted.subjects
+        && found.retention == wanted.retention
+        && found.num_replicas == wanted.num_replicas
+        && found.max_age == wanted.max_age
+        && found.duplicate_window == wanted.duplicate_window
+        && (wanted.max_messages == 0 || found.max_messages == wanted.max_messages)
+}
+
+/// An error with its causes: the client's outer words alone often say nothing.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

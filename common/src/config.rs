@@ -1,0 +1,161 @@
+//! The YAML file that every process reads: strict, validated once into domain types, every error with its place.
+//!
+//! `load` reads the file, `raw` parses it into a tree that knows its places, `check` makes the tree into
+//! [`Config`] and collects everything that is wrong on the way. The definitions go to the coordinator's ledger; the
+//! sources' URLs are resolved by workers, the channels' settings by notifiers, and by nobody else.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use crate::alert::{AlertDefinition, ConfigHash, Route, SourceName};
+
+mod check;
+mod database_url;
+mod error;
+mod interpolate;
+mod keys;
+mod raw;
+mod scalar;
+mod section;
+mod webhook;
+
+pub use database_url::{DatabaseKind, DatabaseUrl, DatabaseUrlError, normalise_database_url};
+pub use error::{ConfigErrors, ConfigProblem};
+pub use interpolate::{Environment, Setting, SyntaxError, UnresolvedSetting, from_environment};
+
+/// A whole configuration, valid.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The data sources by name.
+    pub sources: BTreeMap<SourceName, SourceConfig>,
+    /// The alerts in the file's order; their names are unique.
+    pub alerts: Vec<AlertConfig>,
+    /// What `validate` should mention and nobody needs to fix.
+    pub warnings: Vec<ConfigProblem>,
+}
+
+/// One data source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceConfig {
+    /// Its URL, unresolved.
+    pub url: Setting,
+}
+
+/// One alert: what the cluster shares of it, and what only notifiers use.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlertConfig {
+    /// What the ledger stores; no secret is in it.
+    pub definition: AlertDefinition,
+    /// The routes of `definition.notify`, in the same order, with their settings.
+    pub channels: Vec<(Route, ChannelConfig)>,
+}
+
+/// The settings of one entry of `notify`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChannelConfig {
+    /// An HTTP request.
+    Webhook(WebhookConfig),
+}
+
+/// The settings of a webhook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebhookConfig {
+    /// Where it goes, unresolved.
+    pub url: Setting,
+    /// How it is sent.
+    pub method: WebhookMethod,
+    /// Additional headers, unresolved; the names are valid, and unique whatever their case.
+    pub headers: BTreeMap<String, Setting>,
+}
+
+/// The methods that a webhook may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum WebhookMethod {
+    /// `POST`, the default.
+    #[default]
+    Post,
+    /// `GET`, which sends no body.
+    Get,
+    /// `PUT`.
+    Put,
+    /// `PATCH`.
+    Patch,
+}
+
+impl WebhookMethod {
+    /// The name in HTTP.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Post => "POST",
+            Self::Get => "GET",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+        }
+    }
+}
+
+/// A source whose URL cannot be used by this process.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SourceUrlError {
+    /// A variable is missing.
+    #[error(transparent)]
+    Unresolved(#[from] UnresolvedSetting),
+    /// The URL is not one that can be used.
+    #[error(transparent)]
+    Url(#[from] DatabaseUrlError),
+}
+
+impl SourceConfig {
+    /// The URL in the driver's form, from the process's environment.
+    pub fn resolve(&self) -> Result<DatabaseUrl, SourceUrlError> {
+        Ok(normalise_database_url(self.url.resolve()?.expose())?)
+    }
+}
+
+impl Config {
+    /// The name of this set of definitions, whatever their order in the file.
+    pub fn set_hash(&self) -> Result<ConfigHash, serde_json::Error> {
+        let hashes =
+            self.alerts.iter().map(|alert| alert.definition.canonical_json().map(|json| ConfigHash::of(&json)));
+        let mut hashes = hashes.collect::<Result<Vec<_>, _>>()?;
+        hashes.sort_unstable();
+        Ok(ConfigHash::of(&hashes.iter().map(ConfigHash::as_str).collect::<Vec<_>>().join("\n")))
+    }
+}
+
+/// Reads and validates the file at `path`, with the process's environment.
+pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+    load_with(path, &from_environment)
+}
+
+/// Reads and validates the file at `path`, with the variables of `environment`.
+pub fn load_with(path: &Path, environment: &Environment<'_>) -> Result<Config, ConfigErrors> {
+    let file = path.display().to_string();
+    let text = read(path).map_err(|message| ConfigErrors(vec![ConfigProblem::of_file(&file, message)]))?;
+    load_str(&text, &file, environment)
+}
+
+/// The file's text, if there is no more of it than a configuration may have.
+fn read(path: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(raw::MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    if bytes.len() > raw::MAX_FILE_BYTES {
+        return Err(raw::too_large());
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|&&b| b == b'\n').count();
+        format!("is not UTF-8 (line {line})")
+    })
+}
+
+/// Validates `text`, which errors call `file`, with the variables of `environment`.
+pub fn load_str(text: &str, file: &str, environment: &Environment<'_>) -> Result<Config, ConfigErrors> {
+    check::check(&raw::parse(text, file)?, file, environment)
+}
+
+#[cfg(test)]
+mod tests;

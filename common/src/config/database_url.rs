@@ -1,0 +1,162 @@
+//! Database URLs, as SQLAlchemy and everyone else write them, made into what the database driver reads.
+
+use url::Url;
+
+use crate::secret::Secret;
+
+/// The kinds of database that are built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DatabaseKind {
+    /// PostgreSQL, over the network.
+    Postgres,
+    /// A SQLite file, or SQLite in memory.
+    Sqlite,
+}
+
+impl DatabaseKind {
+    /// The name in logs and health checks.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgresql",
+            Self::Sqlite => "sqlite",
+        }
+    }
+}
+
+/// A database URL in the driver's form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatabaseUrl {
+    /// Which driver it is for.
+    pub kind: DatabaseKind,
+    /// `postgresql://…`, `sqlite://relative.db`, `sqlite:///absolute.db` or `sqlite::memory:`.
+    pub url: Secret,
+}
+
+/// A database URL that cannot be used. Nothing of the URL but its scheme is shown.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DatabaseUrlError {
+    /// No `scheme://`.
+    #[error("not a database URL: expected `postgresql://…` or `sqlite:///…`")]
+    NotAUrl,
+    /// A database that later versions will read.
+    #[error("`{0}` databases are not supported yet")]
+    NotSupportedYet(String),
+    /// Some other scheme.
+    #[error("`{0}` is not a database that can be used: expected `postgresql://…` or `sqlite:///…`")]
+    UnknownScheme(String),
+    /// `sqlite://name.db`, which different programs read differently.
+    #[error("write `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`")]
+    SqliteSlashes,
+    /// A query parameter that the SQLite driver would refuse.
+    #[error("SQLite has no URL parameter `{0}` here: use `mode`, `cache`, `immutable` or `vfs`")]
+    SqliteParameter(String),
+    /// Not well formed.
+    #[error(
+        "not a readable PostgreSQL URL ({0}): special characters in user name and password must be percent-encoded"
+    )]
+    Postgres(#[source] url::ParseError),
+}
+
+/// Makes `text` into the driver's form.
+pub fn normalise_database_url(text: &str) -> Result<DatabaseUrl, DatabaseUrlError> {
+    let text = text.trim();
+    if text.eq_ignore_ascii_case("sqlite::memory:") {
+        return Ok(DatabaseUrl { kind: DatabaseKind::Sqlite, url: Secret::new("sqlite::memory:") });
+    }
+    let (scheme, rest) = text.split_once("://").ok_or(DatabaseUrlError::NotAUrl)?;
+    let scheme = scheme.to_ascii_lowercase();
+    if !scheme.starts_with(|c: char| c.is_ascii_lowercase())
+        || !scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-._".contains(c))
+    {
+        return Err(DatabaseUrlError::NotAUrl);
+    }
+    // SQLAlchemy writes `dialect+driver`; the driver is ours to choose.
+    match scheme.split('+').next().unwrap_or_default() {
+        "postgresql" | "postgres" => postgres(rest),
+        "sqlite" => sqlite(rest),
+        dialect @ ("mysql" | "mariadb" | "bigquery" | "snowflake" | "duckdb" | "oracle" | "mssql" | "redshift") => {
+            Err(DatabaseUrlError::NotSupportedYet(dialect.to_owned()))
+        }
+        other => Err(DatabaseUrlError::UnknownScheme(other.to_owned())),
+    }
+}
+
+fn postgres(rest: &str) -> Result<DatabaseUrl, DatabaseUrlError> {
+    let url = format!("postgresql://{rest}");
+    Url::parse(&url).map_err(DatabaseUrlError::Postgres)?;
+    Ok(DatabaseUrl { kind: DatabaseKind::Postgres, url: Secret::new(url) })
+}
+
+/// SQLAlchemy's third slash begins a relative path, the fourth an absolute one; the driver wants one slash fewer.
+fn sqlite(rest: &str) -> Result<DatabaseUrl, DatabaseUrlError> {
+    let (place, query) = rest.split_once('?').map_or((rest, None), |(place, query)| (place, Some(query)));
+    for parameter in query.into_iter().flat_map(|query| query.split('&')) {
+        let name = parameter.split('=').next().unwrap_or_default();
+        if !["mode", "cache", "immutable", "vfs"].contains(&name) {
+            return Err(DatabaseUrlError::SqliteParameter(name.to_owned()));
+        }
+    }
+    let path = match place.strip_prefix('/') {
+        Some(path) => path,
+        None if place.is_empty() => "",
+        None => return Err(DatabaseUrlError::SqliteSlashes),
+    };
+    let url = match (path, query) {
+        ("" | ":memory:", _) => "sqlite::memory:".to_owned(),
+        (path, None) => format!("sqlite://{path}"),
+        (path, Some(query)) => format!("sqlite://{path}?{query}"),
+    };
+    Ok(DatabaseUrl { kind: DatabaseKind::Sqlite, url: Secret::new(url) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn normalised(text: &str) -> Result<(DatabaseKind, String), DatabaseUrlError> {
+        normalise_database_url(text).map(|url| (url.kind, url.url.expose().to_owned()))
+    }
+
+    #[test]
+    fn the_forms_that_people_have_in_their_files_are_read() {
+        use DatabaseKind::{Postgres, Sqlite};
+        for (text, kind, url) in [
+            ("sqlite:///rel.db", Sqlite, "sqlite://rel.db"),
+            ("sqlite:///./data/rel.db", Sqlite, "sqlite://./data/rel.db"),
+            ("sqlite:////var/abs.db", Sqlite, "sqlite:///var/abs.db"),
+            ("sqlite+pysqlite:////var/abs.db", Sqlite, "sqlite:///var/abs.db"),
+            ("sqlite:////var/abs.db?mode=ro", Sqlite, "sqlite:///var/abs.db?mode=ro"),
+            ("sqlite://", Sqlite, "sqlite::memory:"),
+            ("sqlite:///:memory:", Sqlite, "sqlite::memory:"),
+            ("sqlite::memory:", Sqlite, "sqlite::memory:"),
+            (
+                "postgresql+psycopg2://u:p@h:5432/d?sslmode=require",
+                Postgres,
+                "postgresql://u:p@h:5432/d?sslmode=require",
+            ),
+            ("postgres://u@h/d", Postgres, "postgresql://u@h/d"),
+            ("PostgreSQL://h/d", Postgres, "postgresql://h/d"),
+            (" postgresql:///d?host=/run/postgresql\n", Postgres, "postgresql:///d?host=/run/postgresql"),
+        ] {
+            assert_eq!(normalised(text), Ok((kind, url.to_owned())), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_used_is_refused_without_showing_it() {
+        for (text, said) in [
+            ("mysql+pymysql://u:canary@h/d", "`mysql` databases are not supported yet"),
+            ("bigquery://canary", "not supported yet"),
+            ("ftp://canary", "`ftp` is not a database"),
+            ("canary", "not a database URL"),
+            ("", "not a database URL"),
+            ("can ary://x", "not a database URL"),
+            ("sqlite://canary.db", "sqlite:///relative"),
+            ("sqlite:///x.db?timeout=canary", "`timeout`"),
+            ("postgresql://u:canary/1@h/d", "percent-encoded"),
+        ] {
+            let message = normalise_database_url(text).expect_err(text).to_string();
+            assert!(message.contains(said) && !message.contains("canary"), "{text}: {message}");
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! The state database: all SQL of the state schema lives here and in `store/`, one text for both dialects wherever
+//! they agree, two side by side where they do not.
+//!
+//! Input: the database's URL. Output: [`Store`] with its transactions and the cluster's clock. Who writes what:
+//! [`leadership`], [`definitions`] and [`fires`] are the leader's, behind the epoch; [`outcomes`] and [`outbox`] are the
+//! notifiers'; [`history`] only reads.
+
+pub mod definitions;
+pub mod fires;
+pub mod history;
+pub mod leadership;
+pub mod outbox;
+pub mod outcomes;
+
+use std::time::{Duration, Instant};
+
+use sqlx::any::{Any, AnyPoolOptions};
+use sqlx::migrate::MigrateError;
+use sqlx::{AnyPool, Executor, Row, Transaction};
+
+use crate::config::{DatabaseKind, DatabaseUrl};
+use crate::ids::ClusterId;
+use crate::timestamp::Timestamp;
+
+/// A transaction on the state database; rolled back when dropped.
+pub type Tx = Transaction<'static, Any>;
+
+/// How long one statement may take on the server.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long one step against the store may take as seen from here: above the server's own limits, so that this one only
+/// ever ends what the server cannot end (a cut connection).
+const STEP_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Which SQL the state database speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// PostgreSQL.
+    Postgres,
+    /// SQLite.
+    Sqlite,
+}
+
+impl Dialect {
+    /// Microseconds since the Unix epoch on the database's clock, as an SQL expression.
+    pub(crate) fn now(self) -> &'static str {
+        match self {
+            Self::Postgres => "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
+            Self::Sqlite => "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
+        }
+    }
+
+    /// Picks the text for this dialect.
+    pub(crate) fn pick<T>(self, postgres: T, sqlite: T) -> T {
+        match self {
+            Self::Postgres => postgres,
+            Self::Sqlite => sqlite,
+        }
+    }
+}
+
+/// What the sessions of a process are for; it decides how long they may hold locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreRole {
+    /// A coordinator: a frozen one must not block its successor, so its locks are given up within a second.
+    Leader,
+    /// Everybody else.
+    Member,
+}
+
+/// A pool of connections to the state database. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: AnyPool,
+    dialect: Dialect,
+}
+
+/// Why the state database did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be reached, is starting, or lost the connection.
+    #[error("the state database is not available: {0}")]
+    Unavailable(String),
+    /// It did not answer in time.
+    #[error("the state database did not answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// Another transaction was in the way; the same one may succeed now.
+    #[error("the state database asks to try again: {0}")]
+    Conflict(String),
+    /// Another coordinator leads by now: whatever was asked has changed nothing.
+    #[error("deposed: another coordinator has taken over the ledger")]
+    Deposed,
+    /// The new cursor lies ahead of the database's clock.
+    #[error("refused to plan ahead of the state database's clock")]
+    AheadOfClock,
+    /// The schema is not there (yet), or is not of this version.
+    #[error("the state database has no schema of this version: {0}; start a coordinator or run `sqlsentinel-ctl init`")]
+    Schema(String),
+    /// The database refused these values, and will refuse them again: what is wrong is the data, not the database.
+    #[error("the state database refused a value: {0}")]
+    Invalid(String),
+    /// The database refused, and will refuse again.
+    #[error("the state database refused: {0}")]
+    Refused(String),
+    /// A stored value cannot be read.
+    #[error("the state database holds a value that cannot be read: {0}")]
+    Corrupt(String),
+}
+
+impl StoreError {
+    /// Whether the same step may succeed later without anyone mending anything.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Timeout(_) | Self::Conflict(_) | Self::Schema(_))
+    }
+
+    /// Whether this one piece of data is at fault, so that the same step succeeds without it.
+    pub fn is_about_the_data(&self) -> bool {
+        matches!(self, Self::Invalid(_))
+    }
+
+    /// A stored text that is not what its column holds.
+    pub(crate) fn corrupt(error: impl ToString) -> Self {
+        Self::Corrupt(error.to_string())
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let text = error.to_string();
+        match &error {
+            sqlx::Error::Database(database) => match database.code().as_deref() {
+                // Serialisation, deadlock, lock not available.
+                Some("40001" | "40P01" | "55P03") => Self::Conflict(text),
+                // SQLITE_BUSY and its kin, SQLITE_LOCKED.
+                Some("5" | "261" | "517" | "773" | "6" | "262") => Self::Conflict(text),
+                Some("57014") => Self::Timeout(STATEMENT_TIMEOUT),
+                // Undefined table or column: migrations have not run here.
+                Some("42P01" | "42703") => Self::Schema(text),
+                // Read-only transaction (a demoted primary), admin shutdown, crash shutdown, cannot connect now,
+                // too many connections, idle-in-transaction time-out, any connection exception.
+                Some(code)
+                    if matches!(code, "25006" | "57P01" | "57P02" | "57P03" | "53300" | "25P03")
+                        || code.starts_with("08") =>
+                {
+                    Self::Unavailable(text)
+                }
+                // A missing value is a column that this build does not know, which no other data would mend.
+                Some("23502" | "1299") => Self::Refused(text),
+                // Data exceptions and violated constraints.
+                Some(code) if code.len() == 5 && (code.starts_with("22") || code.starts_with("23")) => {
+                    Self::Invalid(text)
+                }
+                // SQLITE_TOOBIG, SQLITE_CONSTRAINT and SQLITE_MISMATCH with their extended codes.
+                Some(code) if code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 18..=20)) => {
+                    Self::Invalid(text)
+                }
+                _ if text.contains("no such table") || text.contains("no such column") => Self::Schema(text),
+                _ => Self::Refused(text),
+            },
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::WorkerCrashed => Self::Unavailable(text),
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnNotFound(_) => {
+                Self::Corrupt(text)
+            }
+            _ => Self::Refused(text),
+        }
+    }
+}
+
+impl Store {
+    /// Opens the pool; connections are made when they are needed, so that a database that is away is no error here.
+    pub fn connect(url: &DatabaseUrl, role: StoreRole) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let dialect = match url.kind {
+            DatabaseKind::Postgres => Dialect::Postgres,
+            DatabaseKind::Sqlite => Dialect::Sqlite,
+        };
+        let session = session_settings(dialect, role);
+        let pool = AnyPoolOptions::new()
+            .max_connections(dialect.pick(8, 4))
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(Duration::from_secs(300))
+            .test_before_acquire(dialect == Dialect::Postgres)
+            .after_connect(move |connection, _| {
+                let session = session.clone();
+                Box::pin(async move { connection.execute(sqlx::AssertSqlSafe(session)).await.map(|_| ()) })
+            })
+            .connect_lazy(&pool_url(url))?;
+        Ok(Self { pool, dialect })
+    }
+
+    /// The SQL this database speaks.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The pool, for single statements.
+    pub(crate) fn pool(&self) -> &AnyPool {
+        &self.pool
+    }
+
+    /// Begins a transaction that may write. On SQLite it takes the write lock at once: a deferred one that begins by
+    /// reading would fail when it first writes beside another writer.
+    pub async fn begin(&self) -> Result<Tx, StoreError> {
+        Ok(match self.dialect {
+            Dialect::Postgres => self.pool.begin().await?,
+            Dialect::Sqlite => self.pool.begin_with("BEGIN IMMEDIATE").await?,
+        })
+    }
+
+    /// Runs one step with a limit on how long it may take as seen from here.
+    pub async fn step<T>(&self, step: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        match tokio::time::timeout(STEP_TIMEOUT, step).await {
+            Ok(result) => result,
+            Err(_) => Err(StoreError::Timeout(STEP_TIMEOUT)),
+        }
+    }
+
+    /// Brings the schema to this build's version and makes sure that the installation has a name. Safe to run from
+    /// several processes at once, and again.
+    pub async fn migrate(&self) -> Result<ClusterId, StoreError> {
+        match self.dialect {
+            // The migrator takes an advisory lock of its own.
+            Dialect::Postgres => {
+                sqlx::migrate!("./migrations/postgres").run(&self.pool).await.map_err(migrate_error)?
+            }
+            // It has none on SQLite: there, the write lock of one transaction around everything lets the others wait.
+            Dialect::Sqlite => {
+                let mut tx = self.begin().await?;
+                sqlx::migrate!("./migrations/sqlite").run_direct(None, &mut *tx, false).await.map_err(migrate_error)?;
+                tx.commit().await?;
+            }
+        }
+        let born = format!(
+            "INSERT INTO sqlsentinel_cluster (id, cluster_id, created_at) VALUES (1, $1, {}) ON CONFLICT (id) DO NOTHING",
+            self.dialect.now()
+        );
+        sqlx::query(sqlx::AssertSqlSafe(born)).bind(ClusterId::random().to_string()).execute(&self.pool).await?;
+        self.cluster_id().await
+    }
+
+    /// The installation's name.
+    pub async fn cluster_id(&self) -> Result<ClusterId, StoreError> {
+        let row = sqlx::query("SELECT cluster_id FROM sqlsentinel_cluster WHERE id = 1").fetch_one(&self.pool);
+        let text: String = self.step(async { Ok(row.await?.try_get(0)?) }).await?;
+        text.parse().map_err(StoreError::corrupt)
+    }
+
+    /// The database's clock, and how long the round trip took.
+    pub async fn now(&self) -> Result<(Timestamp, Duration), StoreError> {
+        let sql = format!("SELECT {}", self.dialect.now());
+        self.step(async {
+            // The connection first: waiting for one is no part of the round trip.
+            let mut connection = self.pool.acquire().await?;
+            let asked = Instant::now();
+            let row = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_one(&mut *connection).await?;
+            Ok((Timestamp::from_micros(row.try_get(0)?), asked.elapsed()))
+        })
+        .await
+    }
+
+    /// Closes every connection.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+fn migrate_error(error: MigrateError) -> StoreError {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => StoreError::from(error),
+        other => StoreError::Refused(other.to_string()),
+    }
+}
+
+fn pool_url(url: &DatabaseUrl) -> String {
+    match url.kind {
+        DatabaseKind::Postgres => url.url.expose().to_owned(),
+        DatabaseKind::Sqlite if url.url.expose().contains("mode=") => url.url.expose().to_owned(),
+        DatabaseKind::Sqlite => {
+            let separator = if url.url.expose().contains('?') { '&' } else { '?' };
+            format!("{}{separator}mode=rwc", url.url.expose())
+        }
+    }
+}
+
+fn session_settings(dialect: Dialect, role: StoreRole) -> String {
+    match dialect {
+        Dialect::Postgres => {
+            let patience_ms = match role {
+                StoreRole::Leader => 1_000,
+                StoreRole::Member => 5_000,
+            };
+            format!(
+                "SET statement_timeout = {}; SET lock_timeout = {patience_ms}; \
+                 SET idle_in_transaction_session_timeout = {patience_ms}",
+                STATEMENT_TIMEOUT.as_millis()
+            )
+        }
+        Dialect::Sqlite => {
+            "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON"
+                .to_owned()
+        }
+    }
+}
