@@ -1,0 +1,282 @@
+//! Wiring: settings in, running loops out; and the life of a candidate: campaign, claim, lead, again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use sqlsentinel_common::bus::{Bus, BusShape};
+use sqlsentinel_common::clock::ClusterClock;
+use sqlsentinel_common::config::Config;
+use sqlsentinel_common::health::Check;
+use sqlsentinel_common::ids::ClusterId;
+use sqlsentinel_common::lifecycle::Stop;
+use sqlsentinel_common::process::Process;
+use sqlsentinel_common::settings::{NatsSettings, StateSettings};
+use sqlsentinel_common::store::leadership::Claimed;
+use sqlsentinel_common::store::{Store, StoreError, StoreRole};
+use tokio::sync::watch;
+
+use crate::agenda::Policy;
+use crate::api;
+use crate::definitions::DefinitionSet;
+use crate::election::{Campaign, Leader};
+use crate::leader::{Ended, Office, Rules, TermOfOffice};
+use crate::lease::{Lease, LeaseTimes};
+use crate::metrics::Metrics;
+
+/// How long to wait before a step towards leading is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Settings of a coordinator.
+#[derive(Clone, Debug, Args)]
+pub struct Settings {
+    /// Where NATS is
+    #[command(flatten)]
+    pub nats: NatsSettings,
+    /// Where the state database is
+    #[command(flatten)]
+    pub state: StateSettings,
+    /// How long the leader's lease lives; an unplanned fail-over takes at most a second more
+    #[arg(long, env = "SQLSENTINEL_LEASE_TTL_SECONDS", value_name = "SECONDS", default_value_t = 5,
+          value_parser = clap::value_parser!(u64).range(2..=60))]
+    pub lease_ttl_seconds: u64,
+    /// Copies of every NATS stream: 3 on a cluster of three servers
+    #[arg(long, env = "SQLSENTINEL_NATS_REPLICAS", value_name = "COUNT", default_value_t = 1,
+          value_parser = clap::value_parser!(u64).range(1..=5))]
+    pub nats_replicas: u64,
+    /// The most jobs of one database on the bus; the rest wait in the ledger
+    #[arg(long, env = "SQLSENTINEL_LANE_JOBS", value_name = "COUNT", default_value_t = 4_000,
+          value_parser = clap::value_parser!(i64).range(1..=100_000))]
+    pub lane_jobs: i64,
+    /// The most jobs of one database that workers may hold at once, in the whole cluster
+    #[arg(long, env = "SQLSENTINEL_LANE_RUNNING", value_name = "COUNT", default_value_t = 256,
+          value_parser = clap::value_parser!(i64).range(1..=10_000))]
+    pub lane_running: i64,
+    /// How long a job may wait for a worker; its time-out comes on top
+    #[arg(long, env = "SQLSENTINEL_QUEUE_ALLOWANCE_SECONDS", value_name = "SECONDS", default_value_t = 300,
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub queue_allowance_seconds: u64,
+    /// How often lost jobs and overdue fires are looked for
+    #[arg(long, env = "SQLSENTINEL_RESCUE_SECONDS", value_name = "SECONDS", default_value_t = 10,
+          value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub rescue_seconds: u64,
+    /// Take this file even if the cluster has replaced it before (to go back to an older version)
+    #[arg(long, env = "SQLSENTINEL_ADOPT_SUPERSEDED")]
+    pub adopt_superseded: bool,
+}
+
+impl Settings {
+    fn rules(&self) -> Rules {
+        let rescue = Duration::from_secs(self.rescue_seconds);
+        Rules {
+            policy: Policy {
+                queue_allowance: Duration::from_secs(self.queue_allowance_seconds),
+                catchup_window: Duration::from_secs(24 * 3600),
+            },
+            lane: self.lane_jobs,
+            lease_ttl: Duration::from_secs(self.lease_ttl_seconds),
+            rescue_every: rescue,
+            rescue_after: rescue,
+            reconcile_every: Duration::from_secs(10),
+            shape: BusShape {
+                replicas: usize::try_from(self.nats_replicas).unwrap_or(1),
+                max_ack_pending: self.lane_running,
+            },
+            adopt_superseded: self.adopt_superseded,
+        }
+    }
+}
+
+/// Starts a coordinator in this process.
+pub async fn start(settings: Settings, config: &Config, process: &Process) -> anyhow::Result<()> {
+    let definitions = Arc::new(DefinitionSet::of(config)?);
+    let store = Store::connect(&settings.state.database, StoreRole::Leader)?;
+    let bus = Bus::connect(&settings.nats, &process.node, &process.health).await?;
+    let metrics = Metrics::register(&process.registry)?;
+    let (epoch, epoch_seen) = watch::channel(None);
+    let stop = process.tasks.stop();
+
+    let answers = {
+        let (bus, store, health) = (bus.clone(), store.clone(), process.health.clone());
+        let health_answers =
+            api::answer_health(bus.clone(), process.node.clone(), definitions.sources(), epoch_seen, health);
+        async move {
+            tokio::select! {
+                never = health_answers => match never {},
+                never = api::answer_status(bus, store) => match never {},
+            }
+        }
+    };
+    let stopped = stop.requested.clone();
+    process.tasks.spawn("api", async move {
+        tokio::select! {
+            never = answers => never,
+            () = stopped.cancelled() => Ok(()),
+        }
+    });
+
+    let candidate =
+        Candidate { process: process.clone(), rules: settings.rules(), definitions, store, bus, metrics, epoch };
+    process.tasks.spawn("leadership", candidate.run(stop));
+    Ok(())
+}
+
+/// One coordinator's share in the election.
+struct Candidate {
+    process: Process,
+    rules: Rules,
+    definitions: Arc<DefinitionSet>,
+    store: Store,
+    bus: Bus,
+    metrics: Metrics,
+    epoch: watch::Sender<Option<i64>>,
+}
+
+impl Candidate {
+    async fn run(self, stop: Stop) -> anyhow::Result<()> {
+        tokio::select! {
+            result = self.campaign_and_lead(&stop) => result,
+            () = stop.aborted.cancelled() => Ok(()),
+        }
+    }
+
+    async fn campaign_and_lead(&self, stop: &Stop) -> anyhow::Result<()> {
+        let Some(cluster) = self.prepare(stop).await? else { return Ok(()) };
+        let office = Office {
+            store: self.store.clone(),
+            bus: self.bus.clone(),
+            clock: Arc::new(ClusterClock::default()),
+            cluster,
+            definitions: Arc::clone(&self.definitions),
+            rules: self.rules.clone(),
+            health: self.process.health.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let times = LeaseTimes { ttl: self.rules.lease_ttl };
+        let seen = watch::Sender::new(Leader::default());
+        let mut campaign = Campaign::new(
+            self.bus.clone(),
+            self.store.clone(),
+            times,
+            &self.process.node,
+            self.rules.shape.replicas,
+            seen.clone(),
+        );
+        loop {
+            let lease = tokio::select! {
+                lease = campaign.win() => lease,
+                () = self.report_standby(seen.subscribe()) => continue,
+                () = stop.requested.cancelled() => return Ok(()),
+            };
+            let ended = match self.claim(&lease, &office).await {
+                Ok(claimed) => {
+                    campaign.remember(claimed.term.epoch);
+                    self.lead(lease, claimed, &office, stop).await
+                }
+                Err(error) => {
+                    lease.release().await;
+                    Ended::CannotCommit(error)
+                }
+            };
+            match ended {
+                Ended::Stopped => return Ok(()),
+                Ended::Deposed => {}
+                // Whoever reaches the ledger shall have the time to win.
+                Ended::CannotCommit(error) => {
+                    tracing::error!(%error, "sitting out one time to live of the lease");
+                    tokio::select! {
+                        () = tokio::time::sleep(self.rules.lease_ttl) => {}
+                        () = stop.requested.cancelled() => return Ok(()),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Brings the schema up to date, as often as it takes for the database to be there.
+    async fn prepare(&self, stop: &Stop) -> anyhow::Result<Option<ClusterId>> {
+        loop {
+            match self.store.migrate().await {
+                Ok(cluster) => {
+                    self.process.health.report("state_database", Check::healthy("schema up to date"));
+                    return Ok(Some(cluster));
+                }
+                Err(error) if error.is_retryable() => {
+                    tracing::warn!(%error, "cannot prepare the state database yet, trying again");
+                    self.process.health.report("state_database", Check::unhealthy(error.to_string()));
+                }
+                Err(error) => return Err(anyhow::Error::new(error).context("cannot prepare the state database")),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => {}
+                () = stop.requested.cancelled() => return Ok(None),
+            }
+        }
+    }
+
+    /// Says in the health report whom this standby sees leading, until it leads itself.
+    async fn report_standby(&self, mut seen: watch::Receiver<Leader>) {
+        loop {
+            let check = match &seen.borrow_and_update().holder {
+                Some(holder) => Check::healthy(format!("standby; {} leads", holder.node)),
+                None => Check::degraded("no leader seen: the state database or NATS may be away"),
+            };
+            self.process.health.report("leadership", check);
+            if seen.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn claim(&self, lease: &Lease, office: &Office) -> Result<Claimed, StoreError> {
+        let (now, round_trip) = self.store.now().await?;
+        office.clock.observe(now, round_trip);
+        let claimed = self.store.claim_leadership(&self.process.node, lease.epoch()).await?;
+        if claimed.rolled_back {
+            tracing::error!(
+                critical = true,
+                lease_epoch = lease.epoch(),
+                epoch = claimed.term.epoch,
+                "the state database has gone back in time: fires and notifications since then may run or be sent again"
+            );
+        }
+        Ok(claimed)
+    }
+
+    async fn lead(&self, mut lease: Lease, claimed: Claimed, office: &Office, stop: &Stop) -> Ended {
+        let epoch = claimed.term.epoch;
+        // Reads the lease back by renewing it: whoever lost it between winning and claiming must not begin.
+        if let Err(error) = lease.state_epoch(epoch).await {
+            tracing::warn!(%error, epoch, "the lease was lost before the term began");
+            return Ended::Deposed;
+        }
+        tracing::info!(epoch, "leading");
+        self.metrics.terms.inc();
+        self.metrics.epoch.set(epoch);
+        self.metrics.leader.set(1);
+        self.epoch.send_replace(Some(epoch));
+        self.process.health.report("leadership", Check::healthy(format!("leads in epoch {epoch}")));
+
+        let term = TermOfOffice::new(office.clone(), claimed);
+        let ended = tokio::select! {
+            ended = term.serve(&stop.requested) => ended,
+            error = lease.keep() => {
+                tracing::warn!(%error, epoch, "the lease may not be trusted any more");
+                Ended::Deposed
+            }
+        };
+        // First of all nobody must take us for the leader; then the next one may have it.
+        self.epoch.send_replace(None);
+        self.metrics.leader.set(0);
+        self.metrics.scheduler_jobs.set(0);
+        for check in ["ledger", "publishing", "clock"] {
+            self.process.health.forget(check);
+        }
+        tracing::warn!(epoch, reason = %ended, "not leading any more");
+        if !matches!(ended, Ended::Deposed) {
+            lease.release().await;
+            self.bus.flush().await;
+        }
+        ended
+    }
+}

@@ -1,0 +1,40 @@
+//! This coordinator's file, as the set of versions that the ledger takes.
+
+use std::collections::BTreeMap;
+
+use sqlsentinel_common::alert::{AlertDefinition, ConfigHash, SourceName};
+use sqlsentinel_common::config::Config;
+
+/// A validated set of definitions, each under its version's name.
+#[derive(Clone, Debug)]
+pub struct DefinitionSet {
+    /// The name of the whole set.
+    pub hash: ConfigHash,
+    /// The versions.
+    pub versions: BTreeMap<ConfigHash, AlertDefinition>,
+}
+
+impl DefinitionSet {
+    /// The set that `config` holds.
+    pub fn of(config: &Config) -> Result<Self, serde_json::Error> {
+        let versions = config
+            .alerts
+            .iter()
+            .map(|alert| Ok((ConfigHash::of(&alert.definition.canonical_json()?), alert.definition.clone())))
+            .collect::<Result<_, serde_json::Error>>()?;
+        Ok(Self { hash: config.set_hash()?, versions })
+    }
+
+    /// The versions, to be written.
+    pub fn by_hash(&self) -> BTreeMap<ConfigHash, &AlertDefinition> {
+        self.versions.iter().map(|(hash, definition)| (hash.clone(), definition)).collect()
+    }
+
+    /// The data sources that the alerts need.
+    pub fn sources(&self) -> Vec<SourceName> {
+        let mut sources: Vec<_> = self.versions.values().map(|definition| definition.source.clone()).collect();
+        sources.sort();
+        sources.dedup();
+        sources
+    }
+}

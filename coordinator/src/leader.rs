@@ -1,0 +1,341 @@
+//! One term of one leader: plan, commit, publish, until deposed or asked to stop.
+//!
+//! Input: a claimed epoch. Output: ledger rows and jobs. Three loops run side by side and end together: planning (here),
+//! rescue ([`crate::rescuer`]) and keeping the bus as declared. They share nothing but the mark up to which jobs have been
+//! published, and a wake-up.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlsentinel_common::alert::SourceName;
+use sqlsentinel_common::bus::{Bus, BusShape};
+use sqlsentinel_common::clock::{BootInstant, ClusterClock, Sample};
+use sqlsentinel_common::health::{Check, Health};
+use sqlsentinel_common::ids::ClusterId;
+use sqlsentinel_common::store::definitions::{Adoption, InForce};
+use sqlsentinel_common::store::leadership::{Claimed, Mark, Term};
+use sqlsentinel_common::store::{Store, StoreError};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::agenda::{Agenda, Policy};
+use crate::definitions::DefinitionSet;
+use crate::dispatch::{DispatchError, Dispatcher};
+use crate::metrics::Metrics;
+use crate::rescuer::{RescueError, Rescuer};
+
+/// How long to wait before a step that failed is tried again.
+const RETRY: Duration = Duration::from_millis(200);
+/// How often waiting fires are looked at while the lanes are full.
+const WAITING_POLL: Duration = Duration::from_millis(250);
+
+/// How a coordinator leads; the same for all of its terms.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Deadlines and catching up.
+    pub policy: Policy,
+    /// The most jobs of one source on the bus.
+    pub lane: i64,
+    /// A leader that could not commit for this long stands down.
+    pub lease_ttl: Duration,
+    /// How often lost jobs and overdue fires are looked for.
+    pub rescue_every: Duration,
+    /// A job is looked for only when it was queued longer ago than this.
+    pub rescue_after: Duration,
+    /// How often streams, consumers and the clock are looked after.
+    pub reconcile_every: Duration,
+    /// What is kept declared on the bus.
+    pub shape: BusShape,
+    /// Take this coordinator's file even if it was replaced before.
+    pub adopt_superseded: bool,
+}
+
+/// What leading takes, besides a term.
+#[derive(Clone, Debug)]
+pub struct Office {
+    /// The ledger.
+    pub store: Store,
+    /// The broker.
+    pub bus: Bus,
+    /// The cluster's clock.
+    pub clock: Arc<ClusterClock>,
+    /// The installation.
+    pub cluster: ClusterId,
+    /// This coordinator's file.
+    pub definitions: Arc<DefinitionSet>,
+    /// How to lead.
+    pub rules: Rules,
+    /// Where to report.
+    pub health: Health,
+    /// The figures.
+    pub metrics: Metrics,
+}
+
+/// Why a term ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// This process was asked to stop.
+    #[error("asked to stop")]
+    Stopped,
+    /// Another coordinator has taken a later epoch.
+    #[error("deposed")]
+    Deposed,
+    /// The ledger could not be written for one time to live of the lease.
+    #[error("could not write the ledger: {0}")]
+    CannotCommit(StoreError),
+}
+
+/// A term being served.
+#[derive(Debug)]
+pub struct TermOfOffice {
+    office: Office,
+    term: Term,
+    published: watch::Sender<Mark>,
+    wake: Notify,
+    declare_now: Notify,
+    clock_holds: watch::Sender<bool>,
+}
+
+impl TermOfOffice {
+    /// The term that `claimed` is the right to.
+    pub fn new(office: Office, claimed: Claimed) -> Self {
+        Self {
+            office,
+            term: claimed.term,
+            published: watch::Sender::new(claimed.published),
+            wake: Notify::new(),
+            declare_now: Notify::new(),
+            clock_holds: watch::Sender::new(true),
+        }
+    }
+
+    /// Leads until it must not or shall not any more.
+    pub async fn serve(&self, stop: &CancellationToken) -> Ended {
+        tokio::select! {
+            ended = self.plan(stop) => ended,
+            ended = self.rescue() => ended,
+            never = self.keep_in_order() => match never {},
+        }
+    }
+
+    async fn plan(&self, stop: &CancellationToken) -> Ended {
+        let mut committed = BootInstant::now();
+        loop {
+            let error = match self.plan_until_error(stop, &mut committed).await {
+                Ok(()) => return Ended::Stopped,
+                Err(StoreError::Deposed) => return Ended::Deposed,
+                Err(error) => error,
+            };
+            if committed.elapsed() > self.office.rules.lease_ttl {
+                return Ended::CannotCommit(error);
+            }
+            tracing::warn!(%error, "cannot write the ledger, trying again");
+            self.office.health.report("ledger", Check::degraded(error.to_string()));
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// The leader's loop, from what the ledger says now: whatever failed before, or whether it was committed after all, is
+    /// in there.
+    async fn plan_until_error(&self, stop: &CancellationToken, committed: &mut BootInstant) -> Result<(), StoreError> {
+        let store = &self.office.store;
+        let (mut agenda, in_force) = self.restore().await?;
+        // The definitions in force account for everything due up to now; only then does this coordinator's set begin.
+        agenda = self.tick(agenda, committed).await?;
+        if self.adopt().await? == Adoption::Adopted {
+            agenda = self.restore().await?.0;
+        }
+        let mut dispatcher = Dispatcher::new(store.clone(), self.office.bus.clone(), by_hash(in_force));
+        self.office.metrics.scheduler_jobs.set(i64::try_from(agenda.scheduled()).unwrap_or(i64::MAX));
+        self.declare_now.notify_one();
+
+        loop {
+            self.office.health.report("ledger", Check::healthy("planning"));
+            let heartbeat = self.office.rules.lease_ttl / 2;
+            if agenda.next_due().is_some_and(|due| due <= self.office.clock.now()) || committed.elapsed() >= heartbeat {
+                agenda = self.tick(agenda, committed).await?;
+            }
+            let waiting = store.any_waiting().await?;
+            if waiting {
+                store.queue_waiting(&self.term, self.office.rules.lane).await?;
+            }
+            let dispatched = self.dispatch(&mut dispatcher).await?;
+
+            let mut pause = heartbeat.saturating_sub(committed.elapsed());
+            if let Some(due) = agenda.next_due() {
+                pause = pause.min(due.since(self.office.clock.now()));
+            }
+            if waiting {
+                pause = pause.min(WAITING_POLL);
+            }
+            if !dispatched {
+                pause = pause.min(RETRY);
+            }
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(pause) => {}
+                () = self.wake.notified() => {}
+            }
+        }
+    }
+
+    async fn restore(&self) -> Result<(Agenda, Vec<InForce>), StoreError> {
+        let row = self.office.store.leadership().await?.ok_or(StoreError::Deposed)?;
+        let in_force = self.office.store.definitions_in_force().await?;
+        Ok((Agenda::new(in_force.clone(), row.planned_through), in_force))
+    }
+
+    /// Plans what is due and commits it; without anything due, the commit proves that this leader still can.
+    async fn tick(&self, agenda: Agenda, committed: &mut BootInstant) -> Result<Agenda, StoreError> {
+        if !*self.clock_holds.borrow() {
+            return Ok(agenda);
+        }
+        let Office { clock, cluster, rules, .. } = &self.office;
+        let (now, cluster, policy) = (clock.now(), *cluster, rules.policy);
+        // After an outage this counts every missed fire: off the threads that renew the lease.
+        let planning = tokio::task::spawn_blocking(move || {
+            let mut agenda = agenda;
+            let plan = agenda.plan(cluster, now, policy);
+            (agenda, plan)
+        });
+        let (agenda, plan) = planning.await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let published = *self.published.borrow();
+        self.office.store.commit_plan(&self.term, &plan, published, rules.lane).await?;
+        *committed = BootInstant::now();
+        self.count(&plan);
+        Ok(agenda)
+    }
+
+    fn count(&self, plan: &sqlsentinel_common::store::fires::Plan) {
+        let now = self.office.clock.now();
+        for fire in &plan.fires {
+            self.office.metrics.scheduler_job_runs.with_label_values(&[&fire.alert_name]).inc();
+            self.office.metrics.plan_lateness.observe(now.since(fire.scheduled_for).as_secs_f64());
+        }
+        for gap in &plan.gaps {
+            let fires = u64::try_from(gap.fires).unwrap_or(0);
+            self.office.metrics.gap_fires.with_label_values(&[gap.reason]).inc_by(fires);
+            tracing::warn!(
+                alert_name = gap.alert_name,
+                fires,
+                reason = gap.reason,
+                "fires were missed and accounted for as a gap"
+            );
+        }
+    }
+
+    async fn adopt(&self) -> Result<Adoption, StoreError> {
+        let Office { store, definitions, rules, health, metrics, .. } = &self.office;
+        let adoption =
+            store.adopt(&self.term, &definitions.hash, &definitions.by_hash(), rules.adopt_superseded).await?;
+        metrics.definitions_drift.set(i64::from(adoption == Adoption::Superseded));
+        match adoption {
+            Adoption::InForce => health.report("definitions", Check::healthy("in force")),
+            Adoption::Adopted => {
+                tracing::info!(alerts = definitions.versions.len(), set_hash = %definitions.hash, "definitions in force from now on");
+                health.report("definitions", Check::healthy("in force"));
+            }
+            Adoption::Superseded => {
+                let message = "this coordinator's file was replaced by a newer one, which stays in force: update the \
+                               file here, or start once with --adopt-superseded to go back to it";
+                tracing::error!(set_hash = %definitions.hash, "{message}");
+                health.report("definitions", Check::degraded(message));
+            }
+        }
+        Ok(adoption)
+    }
+
+    /// Publishes what is queued. Returns whether it could: the broker's being away stops no planning.
+    async fn dispatch(&self, dispatcher: &mut Dispatcher) -> Result<bool, StoreError> {
+        let published = *self.published.borrow();
+        match dispatcher.run_once(published).await {
+            Ok((mark, jobs)) => {
+                self.published.send_replace(mark);
+                self.office.metrics.jobs_published.inc_by(jobs as u64);
+                self.office.health.report("publishing", Check::healthy("up to date"));
+                Ok(true)
+            }
+            Err(DispatchError::Store(error)) => Err(error),
+            Err(DispatchError::Bus(error)) => {
+                tracing::warn!(%error, "cannot publish jobs, trying again");
+                self.office.health.report("publishing", Check::degraded(error.to_string()));
+                self.declare_now.notify_one();
+                Ok(false)
+            }
+        }
+    }
+
+    async fn rescue(&self) -> Ended {
+        let Office { store, bus, rules, metrics, .. } = &self.office;
+        let rescuer = Rescuer {
+            store: store.clone(),
+            bus: bus.clone(),
+            term: self.term.clone(),
+            rescue_after: rules.rescue_after,
+            metrics: metrics.clone(),
+        };
+        loop {
+            tokio::time::sleep(rules.rescue_every).await;
+            let published = *self.published.borrow();
+            match rescuer.run_once(published).await {
+                Ok(0) => {}
+                Ok(_) => self.wake.notify_one(),
+                Err(RescueError::Store(StoreError::Deposed)) => return Ended::Deposed,
+                Err(error) => tracing::warn!(%error, "rescue pass not finished, trying again"),
+            }
+        }
+    }
+
+    /// Keeps streams and consumers as declared and the clock in step, now and then and when asked.
+    async fn keep_in_order(&self) -> std::convert::Infallible {
+        loop {
+            let sources = self.sources().await;
+            match self.office.bus.declare(&self.office.rules.shape, &sources).await {
+                Ok(()) => self.wake.notify_one(),
+                Err(error) => tracing::warn!(%error, "cannot declare streams and consumers, trying again"),
+            }
+            self.follow_clock().await;
+            tokio::select! {
+                () = tokio::time::sleep(self.office.rules.reconcile_every) => {}
+                () = self.declare_now.notified() => tokio::time::sleep(RETRY).await,
+            }
+        }
+    }
+
+    async fn sources(&self) -> Vec<SourceName> {
+        let in_force = self.office.store.definitions_in_force().await.unwrap_or_default();
+        let mut sources: Vec<_> = in_force.into_iter().map(|version| version.definition.source).collect();
+        sources.extend(self.office.definitions.sources());
+        sources.sort();
+        sources.dedup();
+        sources
+    }
+
+    async fn follow_clock(&self) {
+        let Ok((now, round_trip)) = self.office.store.now().await else { return };
+        match self.office.clock.observe(now, round_trip) {
+            Sample::Taken => {
+                self.clock_holds.send_replace(true);
+                self.office.health.report("clock", Check::healthy("follows the state database"));
+            }
+            Sample::Dropped => {}
+            Sample::Jumped(micros) => {
+                self.clock_holds.send_replace(false);
+                let message = format!(
+                    "the state database's clock jumped by {} s: planning has stopped; mend the clock, or restart the \
+                     coordinators to accept it",
+                    micros / 1_000_000
+                );
+                tracing::error!(critical = true, "{message}");
+                self.office.health.report("clock", Check::unhealthy(message));
+            }
+        }
+    }
+}
+
+fn by_hash(
+    in_force: Vec<InForce>,
+) -> HashMap<sqlsentinel_common::alert::ConfigHash, Arc<sqlsentinel_common::alert::AlertDefinition>> {
+    in_force.into_iter().map(|version| (version.hash, Arc::new(version.definition))).collect()
+}

@@ -1,0 +1,17 @@
+//! The coordinator: one of several leads, and the leader plans fires into the ledger and publishes them as jobs.
+//!
+//! In the order of the road: [`definitions`] (the file and what is in force) → [`agenda`] (pure: what is due) →
+//! [`leader`] (one term: plan, commit, publish) → [`dispatch`] (ledger rows to jobs). Beside it: [`election`] over the
+//! [`lease`], [`rescuer`] and expiry, [`api`] (what operators ask), [`metrics`].
+//! [`app`] wires them.
+
+pub mod agenda;
+pub mod api;
+pub mod app;
+pub mod definitions;
+pub mod dispatch;
+pub mod election;
+pub mod leader;
+pub mod lease;
+pub mod metrics;
+pub mod rescuer;

@@ -1,0 +1,70 @@
+//! The coordinator's own figures.
+
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, register_histogram_with_registry,
+    register_int_counter_vec_with_registry, register_int_counter_with_registry, register_int_gauge_with_registry,
+};
+
+/// Every figure of one coordinator.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// 1 while this coordinator leads.
+    pub leader: IntGauge,
+    /// The epoch it last led in.
+    pub epoch: IntGauge,
+    /// Terms that this coordinator began.
+    pub terms: IntCounter,
+    /// Alerts with a fire to come, while leading.
+    pub scheduler_jobs: IntGauge,
+    /// Fires planned to run, by alert.
+    pub scheduler_job_runs: IntCounterVec,
+    /// Fires covered by gap rows, by reason.
+    pub gap_fires: IntCounterVec,
+    /// Jobs that the broker confirmed.
+    pub jobs_published: IntCounter,
+    /// Fires published again because their job was lost.
+    pub fires_rescued: IntCounter,
+    /// Fires that ended as expired, by reason.
+    pub fires_expired: IntCounterVec,
+    /// From when a fire was due to when its tick was committed.
+    pub plan_lateness: Histogram,
+    /// 1 while this coordinator's file is older than the definitions in force.
+    pub definitions_drift: IntGauge,
+}
+
+impl Metrics {
+    /// Registers them all.
+    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let counter = |name: &str, help: &str| register_int_counter_with_registry!(name, help, registry);
+        let gauge = |name: &str, help: &str| register_int_gauge_with_registry!(name, help, registry);
+        let by = |name: &str, help: &str, label: &str| {
+            register_int_counter_vec_with_registry!(Opts::new(name, help), &[label], registry)
+        };
+        Ok(Self {
+            leader: gauge("sqlsentinel_leader", "1 while this coordinator leads.")?,
+            epoch: gauge("sqlsentinel_leader_epoch", "The epoch this coordinator last led in.")?,
+            terms: counter("sqlsentinel_leader_terms_total", "Terms that this coordinator began.")?,
+            scheduler_jobs: gauge("sqlsentinel_scheduler_jobs", "Alerts with a fire to come, on the leader.")?,
+            scheduler_job_runs: by("sqlsentinel_scheduler_job_runs_total", "Fires planned to run.", "alert_name")?,
+            gap_fires: by("sqlsentinel_gap_fires_total", "Fires that did not run one by one.", "reason")?,
+            jobs_published: counter("sqlsentinel_jobs_published_total", "Jobs that the broker confirmed.")?,
+            fires_rescued: counter(
+                "sqlsentinel_fires_rescued_total",
+                "Fires published again after their job was lost.",
+            )?,
+            fires_expired: by("sqlsentinel_fires_expired_total", "Fires that expired without an outcome.", "reason")?,
+            plan_lateness: register_histogram_with_registry!(
+                HistogramOpts::new(
+                    "sqlsentinel_plan_lateness_seconds",
+                    "From when a fire was due to when it was in the ledger."
+                )
+                .buckets(vec![0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0]),
+                registry
+            )?,
+            definitions_drift: gauge(
+                "sqlsentinel_definitions_drift",
+                "1 while this coordinator's file is older than the definitions in force.",
+            )?,
+        })
+    }
+}
