@@ -1,0 +1,127 @@
+//! What this worker can reach: its lanes on NATS (check `jobs`) and its databases (check `alert_database`).
+//!
+//! Lanes and runs report here; the health checks are put together from all of them. One source out of reach degrades a
+//! worker that serves others; a worker that reaches none is unhealthy.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sqlsentinel_common::alert::SourceName;
+use sqlsentinel_common::health::{Check, Health};
+
+/// How the sources of a worker are. Clones are handles to the same states.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    health: Health,
+    lanes: States,
+    databases: States,
+}
+
+type States = Arc<Mutex<BTreeMap<SourceName, State>>>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    Untried,
+    Well,
+    Broken(String),
+}
+
+impl Reach {
+    /// Nothing has been tried yet.
+    pub fn new(health: Health, sources: impl IntoIterator<Item = SourceName>) -> Self {
+        let untried: BTreeMap<_, _> = sources.into_iter().map(|source| (source, State::Untried)).collect();
+        let lanes = untried.keys().cloned().map(|source| (source, State::Broken("not opened yet".to_owned())));
+        let reach = Self {
+            health,
+            lanes: States::new(Mutex::new(lanes.collect())),
+            databases: States::new(Mutex::new(untried)),
+        };
+        reach.health.report("jobs", check(&reach.lanes));
+        reach.health.report("alert_database", check(&reach.databases));
+        reach
+    }
+
+    /// Whether jobs of `source` can be pulled; if not, why, with its name.
+    pub fn lane(&self, source: &SourceName, state: Result<(), String>) {
+        if note(&self.lanes, source, state) {
+            self.health.report("jobs", check(&self.lanes));
+        }
+    }
+
+    /// Whether the database of `source` can be reached; if not, why, with its name.
+    pub fn database(&self, source: &SourceName, state: Result<(), String>) {
+        if note(&self.databases, source, state) {
+            self.health.report("alert_database", check(&self.databases));
+        }
+    }
+}
+
+/// Whether that is news.
+fn note(states: &States, source: &SourceName, state: Result<(), String>) -> bool {
+    let state = state.map_or_else(State::Broken, |()| State::Well);
+    // Every entry is replaced whole, so a poisoned lock is still good.
+    let mut states = states.lock().unwrap_or_else(PoisonError::into_inner);
+    states.insert(source.clone(), state.clone()).as_ref() != Some(&state)
+}
+
+fn check(states: &States) -> Check {
+    let states = states.lock().unwrap_or_else(PoisonError::into_inner);
+    let broken: Vec<_> = states
+        .values()
+        .filter_map(|state| match state {
+            State::Broken(reason) => Some(reason.as_str()),
+            State::Untried | State::Well => None,
+        })
+        .collect();
+    let message =
+        format!("{} of {} sources in order; {}", states.len() - broken.len(), states.len(), broken.join("; "));
+    match broken.len() {
+        _ if states.is_empty() => Check::not_configured("the configuration names no database"),
+        0 if states.values().all(|state| *state == State::Untried) => Check::healthy("no query was run yet"),
+        0 => Check::healthy(format!("{} of {0} sources in order", states.len())),
+        all if all == states.len() => Check::unhealthy(message),
+        _ => Check::degraded(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlsentinel_common::health::Status;
+
+    use super::*;
+
+    #[test]
+    fn one_lost_database_degrades_and_all_lost_are_unhealthy() -> Result<(), Box<dyn std::error::Error>> {
+        let (eu, us) = (SourceName::try_from("eu".to_owned())?, SourceName::try_from("us".to_owned())?);
+        let health = Health::default();
+        let reach = Reach::new(health.clone(), [eu.clone(), us.clone()]);
+        let status = || {
+            health
+                .snapshot()
+                .checks
+                .remove("alert_database")
+                .map(|check| (check.status, check.message.unwrap_or_default()))
+        };
+
+        assert_eq!(status(), Some((Status::Healthy, "no query was run yet".to_owned())));
+        reach.database(&eu, Err("eu: refused".to_owned()));
+        assert_eq!(status(), Some((Status::Degraded, "1 of 2 sources in order; eu: refused".to_owned())));
+        reach.database(&us, Err("gone".to_owned()));
+        assert_eq!(status().map(|(status, _)| status), Some(Status::Unhealthy));
+        reach.database(&eu, Ok(()));
+        reach.database(&us, Ok(()));
+        assert_eq!(status(), Some((Status::Healthy, "2 of 2 sources in order".to_owned())));
+        Ok(())
+    }
+
+    #[test]
+    fn a_worker_without_lanes_is_not_ready() {
+        let health = Health::default();
+        let reach = Reach::new(health.clone(), [SourceName::default_source()]);
+        assert_eq!(health.snapshot().status, Status::Unhealthy);
+        reach.lane(&SourceName::default_source(), Ok(()));
+        assert_eq!(health.snapshot().status, Status::Healthy);
+        Reach::new(health.clone(), []);
+        assert_eq!(health.snapshot().status, Status::Healthy);
+    }
+}

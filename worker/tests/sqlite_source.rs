@@ -1,0 +1,230 @@
+//! A real SQLite file as a target database: faithful values, nothing written, every statement ended in time.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use sqlsentinel_common::alert::SourceName;
+use sqlsentinel_common::config::normalise_database_url;
+use sqlsentinel_common::ids::ExecutionId;
+use sqlsentinel_common::outcome::{ErrorKind, RunStatus, Verdict};
+use sqlsentinel_worker::answer::Limits;
+use sqlsentinel_worker::guard::GuardedQuery;
+use sqlsentinel_worker::run::{Cancelled, Run, run_once};
+use sqlsentinel_worker::source::{Bounds, Source, SourceError, Tag};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Executor};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+/// Longer than any test may take: a run that ends by this one has not been ended by what the test is about.
+const LONG: Duration = Duration::from_secs(120);
+const ENDLESS: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) AS status FROM n";
+
+struct Scene {
+    _directory: TempDir,
+    path: PathBuf,
+    source: Source,
+}
+
+impl Scene {
+    async fn set(connections: usize) -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join("target.db");
+        let mut writer = SqliteConnectOptions::new().filename(&path).create_if_missing(true).connect().await?;
+        writer.execute("CREATE TABLE orders (id INTEGER, amount NUMERIC); INSERT INTO orders VALUES (1, 12.5)").await?;
+        Ok(Self { source: source(&path, connections)?, path, _directory: directory })
+    }
+
+    async fn run(&self, query: &str, timeout: Duration) -> Result<Verdict, Cancelled> {
+        self.run_until(query, timeout, &CancellationToken::new()).await
+    }
+
+    async fn run_until(
+        &self,
+        query: &str,
+        timeout: Duration,
+        cancel: &CancellationToken,
+    ) -> Result<Verdict, Cancelled> {
+        let run = Run { alert_name: "a", execution_id: ExecutionId::manual(), query, timeout };
+        run_once(&self.source, &run, cancel).await
+    }
+
+    async fn rows(&self) -> Result<i64> {
+        let mut connection = SqliteConnectOptions::new().filename(&self.path).connect().await?;
+        Ok(sqlx::query_scalar("SELECT count(*) FROM orders").fetch_one(&mut connection).await?)
+    }
+}
+
+fn source(path: &Path, connections: usize) -> Result<Source> {
+    let url = normalise_database_url(&format!("sqlite:///{}", path.display()))?;
+    Ok(Source::open(SourceName::default_source(), &url, connections)?)
+}
+
+fn error_kind(verdict: &Verdict) -> Option<ErrorKind> {
+    verdict.error.as_ref().map(|error| error.kind)
+}
+
+#[tokio::test]
+async fn every_storage_class_arrives_as_it_was_stored() -> Result<()> {
+    let scene = Scene::set(1).await?;
+    let verdict = scene
+        .run(
+            "SELECT ' Alert ' AS STATUS, 12.5 AS actual_value, 9223372036854775807 AS threshold, \
+             -9223372036854775808 AS lowest, 0.1 AS tenth, 9e999 AS inf, -9e999 AS ninf, NULL AS absent, \
+             'é''\"\n' AS text, '' AS empty, char(97, 0, 98) AS nul, x'00ff' AS bytes, x'' AS no_bytes, \
+             CAST(x'ff41' AS TEXT) AS not_utf8, 1 = 1 AS yes, json_array(1, 'a') AS json, (SELECT amount FROM orders) AS amount",
+            LONG,
+        )
+        .await?;
+    assert_eq!((verdict.status, verdict.error, verdict.truncated), (RunStatus::Alert, None, false));
+    assert_eq!(verdict.actual_value, Some(json!(12.5)));
+    assert_eq!(verdict.threshold, Some(json!(i64::MAX)));
+    let expected = json!({
+        "lowest": i64::MIN, "tenth": 0.1, "inf": "Infinity", "ninf": "-Infinity", "absent": null, "text": "é'\"\n",
+        "empty": "", "nul": "a\\u0000b", "bytes": "\\x00ff", "no_bytes": "\\x", "not_utf8": "\u{fffd}A", "yes": 1,
+        "json": "[1,\"a\"]", "amount": 12.5,
+    });
+    assert_eq!(Value::Object(verdict.context), expected);
+    Ok(())
+}
+
+#[tokio::test]
+async fn rows_are_counted_no_further_than_needed() -> Result<()> {
+    let scene = Scene::set(1).await?;
+    assert_eq!(
+        scene.run("SELECT id AS status FROM orders WHERE id = 2", LONG).await?,
+        Verdict::bare(RunStatus::NoData)
+    );
+    let endless_rows = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT 'OK' AS status FROM n";
+    let verdict = scene.run(endless_rows, LONG).await?;
+    assert_eq!(error_kind(&verdict), Some(ErrorKind::Contract), "{verdict:?}");
+    // The connection that was in the middle of those rows serves the next run.
+    assert_eq!(scene.run("SELECT 'OK' AS status", LONG).await?, Verdict::bare(RunStatus::Ok));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_large_cell_is_cut_and_a_huge_one_does_not_take_the_process_down() -> Result<()> {
+    let scene = Scene::set(1).await?;
+    let verdict =
+        scene.run("SELECT 'OK' AS status, printf('%.*c', 70000, 'x') AS t, zeroblob(70000) AS b", LONG).await?;
+    assert_eq!((verdict.status, verdict.truncated), (RunStatus::Ok, true));
+    for name in ["t", "b"] {
+        let text = verdict.context.get(name).and_then(Value::as_str).context(name)?;
+        assert!(text.len() <= Limits::default().cell_bytes && text.ends_with("… [cut]"), "{}", text.len());
+    }
+    // Too large for SQLite, and too large for the driver's copy of it.
+    for blob in ["zeroblob(900000000)", "randomblob(150000000)"] {
+        let verdict = scene.run(&format!("SELECT 'OK' AS status, {blob} AS b"), LONG).await?;
+        assert_eq!(error_kind(&verdict), Some(ErrorKind::Limit), "{blob}: {verdict:?}");
+    }
+    assert_eq!(scene.run("SELECT 'OK' AS status", LONG).await?, Verdict::bare(RunStatus::Ok));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_statement_that_writes_is_refused_even_by_the_database_itself() -> Result<()> {
+    let scene = Scene::set(1).await?;
+    let elsewhere = scene.path.with_file_name("elsewhere.db");
+    let verdict = scene.run("DELETE FROM orders", LONG).await?;
+    assert_eq!(error_kind(&verdict), Some(ErrorKind::Refused));
+
+    // What would happen if the guard let something through.
+    let (cancel, limits) = (CancellationToken::new(), Limits::default());
+    let bounds = Bounds { timeout: LONG, limits: &limits, cancel: &cancel };
+    let tag = Tag { alert_name: "a", execution_id: ExecutionId::manual() };
+    for body in ["DELETE FROM orders", "CREATE TABLE t (a)", "PRAGMA user_version = 7"] {
+        let refused = scene.source.run(&GuardedQuery { leading: "", body }, tag, bounds).await;
+        assert!(matches!(refused, Err(SourceError::Refused(_))), "{body}: {refused:?}");
+    }
+    let attach = format!("ATTACH DATABASE '{}' AS x", elsewhere.display());
+    let _ = scene.source.run(&GuardedQuery { leading: "", body: &attach }, tag, bounds).await;
+    assert_eq!(scene.rows().await?, 1);
+    assert!(!elsewhere.exists());
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_endless_query_ends_with_its_time_out_and_frees_its_place() -> Result<()> {
+    let scene = Scene::set(1).await?;
+    let verdict = scene.run(ENDLESS, Duration::from_millis(200)).await?;
+    let error = verdict.error.context("no error")?;
+    assert_eq!(
+        (error.kind, error.message.as_str()),
+        (ErrorKind::Timeout, "database `default`: no answer within 0.2 s")
+    );
+    assert_eq!(scene.run("SELECT 'OK' AS status", LONG).await?, Verdict::bare(RunStatus::Ok));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cancelled_run_has_no_verdict_and_frees_its_place() -> Result<()> {
+    let scene = Scene::set(1).await?;
+    let cancel = CancellationToken::new();
+    let run = scene.run_until(ENDLESS, LONG, &cancel);
+    // The run is polled first, so it is under way when it is cancelled.
+    let (ended, ()) = tokio::join!(biased; run, async { cancel.cancel() });
+    assert_eq!(ended, Err(Cancelled));
+    assert_eq!(scene.run("SELECT 'OK' AS status", LONG).await?, Verdict::bare(RunStatus::Ok));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_run_waits_for_a_place_no_longer_than_its_time_out() -> Result<()> {
+    let scene = Scene::set(1).await?;
+    let (long, short) =
+        tokio::join!(scene.run(ENDLESS, Duration::from_millis(600)), scene.run(ENDLESS, Duration::from_millis(100)));
+    assert_eq!(error_kind(&long?), Some(ErrorKind::Timeout));
+    assert_eq!(error_kind(&short?), Some(ErrorKind::Timeout));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_file_that_is_missing_or_is_no_database_is_a_connection_error_until_it_is_there() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("late.db");
+    let source = source(&path, 2)?;
+    let ask = || async {
+        let run = Run {
+            alert_name: "a",
+            execution_id: ExecutionId::manual(),
+            query: "SELECT 'OK' AS status FROM t",
+            timeout: LONG,
+        };
+        run_once(&source, &run, &CancellationToken::new()).await
+    };
+    assert_eq!(error_kind(&ask().await?), Some(ErrorKind::Connection));
+    assert!(!path.exists());
+    std::fs::write(&path, "this is no database, and long enough to be seen not to be one".repeat(100))?;
+    assert_eq!(error_kind(&ask().await?), Some(ErrorKind::Connection));
+    std::fs::remove_file(&path)?;
+    let mut writer = SqliteConnectOptions::new().filename(&path).create_if_missing(true).connect().await?;
+    writer.execute("CREATE TABLE t (a); INSERT INTO t VALUES (1)").await?;
+    assert_eq!(ask().await?, Verdict::bare(RunStatus::Ok));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_file_that_was_replaced_is_read_anew() -> Result<()> {
+    let scene = Scene::set(1).await?;
+    let query = "SELECT CASE WHEN count(*) = 1 THEN 'OK' ELSE 'ALERT' END AS status FROM orders";
+    assert_eq!(scene.run(query, LONG).await?, Verdict::bare(RunStatus::Ok));
+    let new = scene.path.with_file_name("new.db");
+    let mut writer = SqliteConnectOptions::new().filename(&new).create_if_missing(true).connect().await?;
+    writer.execute("CREATE TABLE orders (id)").await?;
+    std::fs::rename(&new, &scene.path)?;
+    assert_eq!(scene.run(query, LONG).await?, Verdict::bare(RunStatus::Alert));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_error_of_the_database_is_the_alerts_and_says_what_it_is() -> Result<()> {
+    let scene = Scene::set(1).await?;
+    let verdict = scene.run("SELECT 'OK' AS status FROM missing", LONG).await?;
+    let error = verdict.error.context("no error")?;
+    assert_eq!(error.kind, ErrorKind::Query);
+    assert!(error.message.contains("no such table: missing"), "{}", error.message);
+    Ok(())
+}
