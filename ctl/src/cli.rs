@@ -1,0 +1,100 @@
+//! The command line: which commands there are, and what becomes of their ends.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use sqlsentinel_common::process::{self, VERSION};
+use sqlsentinel_common::settings::{self, LogFormat, LogLevel, LogSettings};
+use tokio::runtime::Runtime;
+
+use crate::{completions, daemon, healthcheck, history, init, run, schedule, status, validate};
+
+/// Runs SQL alerts, looks at them and at the cluster that runs them
+#[derive(Debug, Parser)]
+#[command(name = "sqlsentinel-ctl", version = VERSION)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check a configuration file
+    Validate(validate::ValidateArgs),
+    /// Run alerts once, here and now, without a cluster
+    Run(run::RunArgs),
+    /// Run everything in one process, on this machine
+    Daemon(Box<daemon::DaemonArgs>),
+    /// Show the state of every alert
+    Status(status::StatusArgs),
+    /// Show past runs
+    History(history::HistoryArgs),
+    /// Show when a schedule is due
+    Schedule(schedule::ScheduleArgs),
+    /// Check databases and channels from here, or the health of a cluster
+    Healthcheck(healthcheck::HealthcheckArgs),
+    /// Create or migrate the state database (never required)
+    Init(init::InitArgs),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// The whole command line. What a NATS is for differs between commands.
+pub fn command() -> clap::Command {
+    let nats_url = |help: &'static str| move |command: clap::Command| command.mut_arg("nats_url", |arg| arg.help(help));
+    Cli::command()
+        .mut_subcommand("daemon", nats_url("NATS servers, comma-separated, to use instead of a nats-server of its own"))
+        .mut_subcommand("status", nats_url("NATS servers, comma-separated, to ask instead of the state database"))
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    match settings::parse::<Cli>(command(), std::env::args_os()) {
+        Err(error) => process::usage(&error),
+        Ok(Cli { command: Command::Daemon(args) }) => daemon::run(*args),
+        Ok(Cli { command }) => one_shot(command).unwrap_or_else(|error| {
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }),
+    }
+}
+
+fn one_shot(command: Command) -> anyhow::Result<ExitCode> {
+    // Somebody is watching: lines for people, and only what the command itself does not say.
+    process::prepare(&LogSettings { level: LogLevel::Error, format: LogFormat::Text, file: None })?;
+    let runtime = Runtime::new()?;
+    runtime.block_on(async {
+        match command {
+            Command::Validate(args) => validate::run(&args),
+            Command::Run(args) => run::run(args).await,
+            // Runs in a process of its own kind, see `main`.
+            Command::Daemon(args) => Ok(daemon::run(*args)),
+            Command::Status(args) => status::run(args).await,
+            Command::History(args) => history::run(args).await,
+            Command::Schedule(args) => schedule::run(&args),
+            Command::Healthcheck(args) => healthcheck::run(args).await,
+            Command::Init(args) => init::run(&args).await,
+            Command::Completions(args) => completions::run(&args),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_is_spelled_with_dashes() {
+        for command in command().get_subcommands() {
+            for flag in command.get_arguments().filter_map(|argument| argument.get_long()) {
+                assert!(!flag.contains('_'), "{} --{flag}", command.get_name());
+            }
+        }
+    }
+}

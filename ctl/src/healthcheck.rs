@@ -1,0 +1,58 @@
+//! `healthcheck`: what can be seen from here (databases, channels), or with `--cluster` what all processes say.
+//!
+//! Exit code 1 only if something is unhealthy: what is degraded or not configured is for people to look at.
+
+mod cluster;
+mod local;
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+use sqlsentinel_common::config;
+use sqlsentinel_common::health::Status;
+use sqlsentinel_common::process::Output;
+use sqlsentinel_common::secret::Secret;
+use sqlsentinel_common::settings::{self, ConfigSettings, NatsSettings, StateSettings};
+
+use crate::output::{print, print_json};
+
+/// What to check.
+#[derive(Debug, Args)]
+pub struct HealthcheckArgs {
+    #[command(flatten)]
+    config: Option<ConfigSettings>,
+    /// Ask every process of the cluster instead
+    #[arg(long)]
+    cluster: bool,
+    #[command(flatten)]
+    state: StateSettings,
+    /// The alert database to check instead of the configuration's `database`
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true, value_parser = settings::secret)]
+    database_url: Option<Secret>,
+    #[command(flatten)]
+    nats: Option<NatsSettings>,
+    /// How to print the report
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// Prints the report; 1 if it is unhealthy.
+pub async fn run(args: HealthcheckArgs) -> anyhow::Result<ExitCode> {
+    if args.cluster {
+        let nats = args.nats.map_or_else(settings::of_environment, Ok)?;
+        let (report, text) = cluster::report(&nats).await?;
+        return finish(&report, report.status, args.output, &text);
+    }
+    let config = args.config.map(|settings| config::load(&settings.path)).transpose()?;
+    let report = local::report(config.as_ref(), &args.state, args.database_url.as_ref()).await;
+    finish(&report, report.status, args.output, &report.to_string())
+}
+
+fn finish<T: Serialize>(report: &T, status: Status, output: Output, text: &str) -> anyhow::Result<ExitCode> {
+    match output {
+        Output::Json => print_json(report)?,
+        Output::Text => print(text)?,
+    }
+    Ok(if status == Status::Unhealthy { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

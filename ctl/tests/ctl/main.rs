@@ -1,0 +1,5 @@
+//! The program `sqlsentinel-ctl`, as its users run it.
+
+mod commands;
+mod daemon;
+mod support;
