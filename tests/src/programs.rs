@@ -1,0 +1,69 @@
+//! Where the programs are that tests run: ours in the target folder, servers in `.tools`, on the path, or where
+//! Debian puts them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// The checkout.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_path_buf)
+}
+
+/// A program of this workspace, as `./scripts/test` (or `cargo build --workspace`) built it.
+pub fn ours(name: &str) -> Result<PathBuf> {
+    // The running test is `target/<profile>/deps/<test>-<hash>`; programs lie beside `deps`.
+    let test = std::env::current_exe().context("where is the running test?")?;
+    let profile = test.ancestors().nth(2).context("the test runs outside a target folder")?;
+    let program = profile.join(name);
+    if !program.is_file() {
+        bail!("{} is not built: run ./scripts/test, or `cargo build --workspace` first", program.display());
+    }
+    Ok(program)
+}
+
+/// The NATS server.
+pub fn nats_server() -> Result<PathBuf> {
+    let fetched = root().join(".tools/bin/nats-server");
+    if fetched.is_file() { Ok(fetched) } else { on_path("nats-server") }
+}
+
+/// A server program of PostgreSQL: from `POSTGRES_BIN`, where Debian puts them (newest first), or on the path.
+pub fn postgres(name: &str) -> Result<PathBuf> {
+    let mut folders: Vec<PathBuf> = std::env::var_os("POSTGRES_BIN").map(PathBuf::from).into_iter().collect();
+    if let Ok(entries) = std::fs::read_dir("/usr/lib/postgresql") {
+        let mut versions: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        versions.sort_by_key(|path| path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok()));
+        folders.extend(versions.into_iter().rev().map(|version| version.join("bin")));
+    }
+    match folders.into_iter().map(|folder| folder.join(name)).find(|program| program.is_file()) {
+        Some(program) => Ok(program),
+        None => on_path(name),
+    }
+}
+
+fn on_path(name: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|program| program.is_file())
+        .with_context(|| format!("{name} was not found: run ./scripts/test, which gets what the tests need"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_not_built_is_named_together_with_the_remedy() {
+        let message = ours("sqlsentinel-nonsense").unwrap_err().to_string();
+        assert!(message.contains("sqlsentinel-nonsense") && message.contains("./scripts/test"), "{message}");
+    }
+
+    #[test]
+    fn the_servers_are_found() -> Result<()> {
+        assert!(nats_server()?.is_file());
+        assert!(postgres("postgres")?.is_file());
+        Ok(())
+    }
+}
