@@ -9,9 +9,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use async_nats::jetstream::context::traits::Publisher;
-use async_nats::jetstream::context::{ContextBuilder, PublishErrorKind};
+use async_nats::jetstream::context::{ContextBuilder, GetStreamErrorKind, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::{self, consumer, stream};
+use async_nats::jetstream::stream::ConsumerErrorKind;
+use async_nats::jetstream::{self, ErrorCode, consumer, stream};
 use async_nats::{Client, ConnectOptions, Event, Subject};
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -184,9 +185,13 @@ impl Bus {
     }
 
     async fn consumer(&self, stream: String, durable: String) -> Result<consumer::PullConsumer, BusError> {
-        self.jetstream.get_consumer_from_stream(&durable, &stream).await.map_err(|error| match error.to_string() {
-            reason if reason.contains("not found") => BusError::Missing(format!("consumer {durable} of {stream}")),
-            reason => BusError::unconfirmed("the look-up of a consumer", reason),
+        self.jetstream.get_consumer_from_stream(&durable, &stream).await.map_err(|error| match error.kind() {
+            ConsumerErrorKind::JetStream(cause)
+                if [ErrorCode::CONSUMER_NOT_FOUND, ErrorCode::STREAM_NOT_FOUND].contains(&cause.error_code()) =>
+            {
+                BusError::Missing(format!("consumer {durable} of {stream}"))
+            }
+            _ => BusError::unconfirmed("the look-up of a consumer", error),
         })
     }
 
@@ -235,9 +240,11 @@ impl Bus {
     }
 
     async fn stream(&self, name: String) -> Result<stream::Stream, BusError> {
-        self.jetstream.get_stream(&name).await.map_err(|error| match error.to_string() {
-            reason if reason.contains("not found") => BusError::Missing(format!("stream {name}")),
-            reason => BusError::unconfirmed("the look-up of a stream", reason),
+        self.jetstream.get_stream(&name).await.map_err(|error| match error.kind() {
+            GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                BusError::Missing(format!("stream {name}"))
+            }
+            _ => BusError::unconfirmed("the look-up of a stream", error),
         })
     }
 

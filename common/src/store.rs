@@ -6,6 +6,7 @@
 //! notifiers'; [`history`] only reads.
 
 pub mod definitions;
+mod error;
 pub mod fires;
 pub mod history;
 pub mod leadership;
@@ -18,6 +19,7 @@ use sqlx::any::{Any, AnyPoolOptions};
 use sqlx::migrate::MigrateError;
 use sqlx::{AnyPool, Executor, Row, Transaction};
 
+pub use self::error::StoreError;
 use crate::config::{DatabaseKind, DatabaseUrl};
 use crate::ids::ClusterId;
 use crate::timestamp::Timestamp;
@@ -74,102 +76,6 @@ pub enum StoreRole {
 pub struct Store {
     pool: AnyPool,
     dialect: Dialect,
-}
-
-/// Why the state database did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// It cannot be reached, is starting, or lost the connection.
-    #[error("the state database is not available: {0}")]
-    Unavailable(String),
-    /// It did not answer in time.
-    #[error("the state database did not answer within {} s", .0.as_secs())]
-    Timeout(Duration),
-    /// Another transaction was in the way; the same one may succeed now.
-    #[error("the state database asks to try again: {0}")]
-    Conflict(String),
-    /// Another coordinator leads by now: whatever was asked has changed nothing.
-    #[error("deposed: another coordinator has taken over the ledger")]
-    Deposed,
-    /// The new cursor lies ahead of the database's clock.
-    #[error("refused to plan ahead of the state database's clock")]
-    AheadOfClock,
-    /// The schema is not there (yet), or is not of this version.
-    #[error("the state database has no schema of this version: {0}; start a coordinator or run `sqlsentinel-ctl init`")]
-    Schema(String),
-    /// The database refused these values, and will refuse them again: what is wrong is the data, not the database.
-    #[error("the state database refused a value: {0}")]
-    Invalid(String),
-    /// The database refused, and will refuse again.
-    #[error("the state database refused: {0}")]
-    Refused(String),
-    /// A stored value cannot be read.
-    #[error("the state database holds a value that cannot be read: {0}")]
-    Corrupt(String),
-}
-
-impl StoreError {
-    /// Whether the same step may succeed later without anyone mending anything.
-    pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Timeout(_) | Self::Conflict(_) | Self::Schema(_))
-    }
-
-    /// Whether this one piece of data is at fault, so that the same step succeeds without it.
-    pub fn is_about_the_data(&self) -> bool {
-        matches!(self, Self::Invalid(_))
-    }
-
-    /// A stored text that is not what its column holds.
-    pub(crate) fn corrupt(error: impl ToString) -> Self {
-        Self::Corrupt(error.to_string())
-    }
-}
-
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        let text = error.to_string();
-        match &error {
-            sqlx::Error::Database(database) => match database.code().as_deref() {
-                // Serialisation, deadlock, lock not available.
-                Some("40001" | "40P01" | "55P03") => Self::Conflict(text),
-                // SQLITE_BUSY and its kin, SQLITE_LOCKED.
-                Some("5" | "261" | "517" | "773" | "6" | "262") => Self::Conflict(text),
-                Some("57014") => Self::Timeout(STATEMENT_TIMEOUT),
-                // Undefined table or column: migrations have not run here.
-                Some("42P01" | "42703") => Self::Schema(text),
-                // Read-only transaction (a demoted primary), admin shutdown, crash shutdown, cannot connect now,
-                // too many connections, idle-in-transaction time-out, any connection exception.
-                Some(code)
-                    if matches!(code, "25006" | "57P01" | "57P02" | "57P03" | "53300" | "25P03")
-                        || code.starts_with("08") =>
-                {
-                    Self::Unavailable(text)
-                }
-                // A missing value is a column that this build does not know, which no other data would mend.
-                Some("23502" | "1299") => Self::Refused(text),
-                // Data exceptions and violated constraints.
-                Some(code) if code.len() == 5 && (code.starts_with("22") || code.starts_with("23")) => {
-                    Self::Invalid(text)
-                }
-                // SQLITE_TOOBIG, SQLITE_CONSTRAINT and SQLITE_MISMATCH with their extended codes.
-                Some(code) if code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 18..=20)) => {
-                    Self::Invalid(text)
-                }
-                _ if text.contains("no such table") || text.contains("no such column") => Self::Schema(text),
-                _ => Self::Refused(text),
-            },
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::Protocol(_)
-            | sqlx::Error::WorkerCrashed => Self::Unavailable(text),
-            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnNotFound(_) => {
-                Self::Corrupt(text)
-            }
-            _ => Self::Refused(text),
-        }
-    }
 }
 
 impl Store {

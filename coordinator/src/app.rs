@@ -99,7 +99,7 @@ pub async fn start(settings: Settings, config: &Config, process: &Process) -> an
     let answers = {
         let (bus, store, health) = (bus.clone(), store.clone(), process.health.clone());
         let health_answers =
-            api::answer_health(bus.clone(), process.node.clone(), definitions.sources(), epoch_seen, health);
+            api::answer_health(bus.clone(), process.node.clone(), definitions.sources.clone(), epoch_seen, health);
         async move {
             tokio::select! {
                 never = health_answers => match never {},
@@ -248,6 +248,7 @@ impl Candidate {
         // Reads the lease back by renewing it: whoever lost it between winning and claiming must not begin.
         if let Err(error) = lease.state_epoch(epoch).await {
             tracing::warn!(%error, epoch, "the lease was lost before the term began");
+            lease.release().await;
             return Ended::Deposed;
         }
         tracing::info!(epoch, "leading");
@@ -272,7 +273,10 @@ impl Candidate {
         for check in ["ledger", "publishing", "clock"] {
             self.process.health.forget(check);
         }
-        tracing::warn!(epoch, reason = %ended, "not leading any more");
+        match ended {
+            Ended::Stopped => tracing::info!(epoch, "handing over"),
+            _ => tracing::warn!(epoch, reason = %ended, "not leading any more"),
+        }
         if !matches!(ended, Ended::Deposed) {
             lease.release().await;
             self.bus.flush().await;

@@ -12,6 +12,8 @@ pub struct DefinitionSet {
     pub hash: ConfigHash,
     /// The versions.
     pub versions: BTreeMap<ConfigHash, AlertDefinition>,
+    /// The data sources that are configured, whether or not an alert uses them: workers listen for all of them.
+    pub sources: Vec<SourceName>,
 }
 
 impl DefinitionSet {
@@ -22,19 +24,11 @@ impl DefinitionSet {
             .iter()
             .map(|alert| Ok((ConfigHash::of(&alert.definition.canonical_json()?), alert.definition.clone())))
             .collect::<Result<_, serde_json::Error>>()?;
-        Ok(Self { hash: config.set_hash()?, versions })
+        Ok(Self { hash: config.set_hash()?, versions, sources: config.sources.keys().cloned().collect() })
     }
 
     /// The versions, to be written.
     pub fn by_hash(&self) -> BTreeMap<ConfigHash, &AlertDefinition> {
         self.versions.iter().map(|(hash, definition)| (hash.clone(), definition)).collect()
-    }
-
-    /// The data sources that the alerts need.
-    pub fn sources(&self) -> Vec<SourceName> {
-        let mut sources: Vec<_> = self.versions.values().map(|definition| definition.source.clone()).collect();
-        sources.sort();
-        sources.dedup();
-        sources
     }
 }

@@ -76,10 +76,10 @@ pub struct Office {
 #[derive(Debug, thiserror::Error)]
 pub enum Ended {
     /// This process was asked to stop.
-    #[error("asked to stop")]
+    #[error("this process was asked to stop")]
     Stopped,
     /// Another coordinator has taken a later epoch.
-    #[error("deposed")]
+    #[error("another coordinator may lead by now")]
     Deposed,
     /// The ledger could not be written for one time to live of the lease.
     #[error("could not write the ledger: {0}")]
@@ -306,7 +306,7 @@ impl TermOfOffice {
     async fn sources(&self) -> Vec<SourceName> {
         let in_force = self.office.store.definitions_in_force().await.unwrap_or_default();
         let mut sources: Vec<_> = in_force.into_iter().map(|version| version.definition.source).collect();
-        sources.extend(self.office.definitions.sources());
+        sources.extend(self.office.definitions.sources.iter().cloned());
         sources.sort();
         sources.dedup();
         sources

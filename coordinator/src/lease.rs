@@ -14,6 +14,7 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::context::traits::Publisher;
 use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use serde::{Deserialize, Serialize};
 use sqlsentinel_common::bus::Bus;
 use sqlsentinel_common::clock::{BootInstant, wall_now};
@@ -127,7 +128,9 @@ impl LeaseKey {
                     // A marker of deletion or expiry has headers that say so, and no payload.
                     holder: serde_json::from_slice(&message.payload).ok(),
                 }),
-                Err(error) if error.to_string().contains("no message found") => Ok(Found { revision: 0, holder: None }),
+                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
+                    Ok(Found { revision: 0, holder: None })
+                }
                 Err(error) => Err(LeaseError::Indeterminate(error.to_string())),
             }
         };

@@ -33,9 +33,7 @@ impl Bus {
     /// Creates the lease's bucket if it is missing. Every candidate may call it: without a bucket there is no leader.
     pub async fn declare_bucket(&self, replicas: usize) -> Result<(), BusError> {
         let bucket = self.namespace.bucket();
-        if self.jetstream.get_stream_no_info(self.namespace.bucket_stream()).await.is_ok()
-            && self.jetstream.get_stream(self.namespace.bucket_stream()).await.is_ok()
-        {
+        if self.jetstream.get_stream(self.namespace.bucket_stream()).await.is_ok() {
             return Ok(());
         }
         let config = kv::Config {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{AssertSqlSafe, Row};
 
+use super::fires::LOCK_FIRES;
 use super::leadership::{LeaderTx, Term};
 use super::{Store, StoreError};
 use crate::alert::{AlertDefinition, ConfigHash};
@@ -180,10 +181,13 @@ impl Store {
 
     async fn skip_removed(&self, leader: &mut LeaderTx) -> Result<(), StoreError> {
         let sql = format!(
-            "UPDATE sqlsentinel_fires SET status = 'SKIPPED', reason = 'removed', finished_at = {}, epoch = $1, seq = $2 \
-             WHERE status IN ('WAITING', 'QUEUED') AND alert_name NOT IN (SELECT alert_name FROM sqlsentinel_configs \
-             WHERE valid_from IS NOT NULL AND valid_until IS NULL)",
-            self.dialect.now()
+            "WITH locked AS (SELECT f.execution_id FROM sqlsentinel_fires f WHERE f.status IN ('WAITING', 'QUEUED') \
+               AND f.alert_name NOT IN (SELECT alert_name FROM sqlsentinel_configs \
+                 WHERE valid_from IS NOT NULL AND valid_until IS NULL) ORDER BY f.execution_id{lock}) \
+             UPDATE sqlsentinel_fires SET status = 'SKIPPED', reason = 'removed', finished_at = {now}, epoch = $1, \
+             seq = $2 WHERE execution_id IN (SELECT execution_id FROM locked)",
+            lock = self.dialect.pick(LOCK_FIRES, ""),
+            now = self.dialect.now()
         );
         sqlx::query(AssertSqlSafe(sql)).bind(leader.mark.epoch).bind(leader.mark.seq).execute(&mut *leader.tx).await?;
         Ok(())

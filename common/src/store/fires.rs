@@ -99,7 +99,7 @@ pub struct OverdueFire {
 }
 
 /// Fires are locked in the order of their ids, as the notifiers do: then nobody waits for anybody in a circle.
-const LOCK_FIRES: &str = " FOR UPDATE OF f";
+pub(super) const LOCK_FIRES: &str = " FOR UPDATE OF f";
 
 const QUEUED_COLUMNS: &str =
     "execution_id, alert_name, scheduled_for, config_hash, source, deadline, attempt, epoch, seq";
