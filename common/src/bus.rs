@@ -19,7 +19,6 @@ use futures::TryStreamExt;
 
 pub use self::declare::{BusShape, CONSUMER_ACK_WAIT};
 use crate::alert::SourceName;
-use crate::delivery::Lane;
 use crate::health::{Check, Health};
 use crate::ids::ExecutionId;
 use crate::messages::{Job, OutcomeMessage};
@@ -88,20 +87,21 @@ pub struct Backlog {
 
 impl Bus {
     /// Connects in the background: returns at once, and reports the connection's state as the health check `nats`.
-    /// Publishing before the connection stands fails as unconfirmed.
-    pub async fn connect(settings: &NatsSettings, node: &str, health: &Health) -> Result<Self, BusError> {
+    /// Publishing before the connection stands fails as unconfirmed. `name` is the connection's, at the server and in
+    /// our log lines: one process may hold several.
+    pub async fn connect(settings: &NatsSettings, name: &str, health: &Health) -> Result<Self, BusError> {
         health.report("nats", Check::unhealthy("not connected yet"));
-        let reported = health.clone();
+        let reporter = Reporter { connection: name.to_owned(), health: health.clone() };
         let mut options = ConnectOptions::new()
-            .name(format!("sqlsentinel {node}"))
+            .name(format!("sqlsentinel {name}"))
             .retry_on_initial_connect()
             .connection_timeout(BUS_TIMEOUT)
             .request_timeout(Some(BUS_TIMEOUT))
             .ping_interval(Duration::from_secs(5))
             .reconnect_delay_callback(|attempts| Duration::from_millis((50 * attempts as u64).min(1_000)))
             .event_callback(move |event| {
-                let reported = reported.clone();
-                async move { report_event(&reported, &event) }
+                reporter.report(&event);
+                std::future::ready(())
             });
         options = match &settings.login {
             NatsLogin::Anonymous => options,
@@ -172,19 +172,8 @@ impl Bus {
         }
     }
 
-    /// The jobs of one source, to be worked.
-    pub async fn jobs(&self, source: &SourceName) -> Result<Lane<Job>, BusError> {
-        let (stream, durable) = (self.namespace.jobs_stream(), self.namespace.jobs_consumer(source));
-        Ok(Lane::new(self.clone(), "jobs", self.consumer(stream, durable).await?))
-    }
-
-    /// All outcomes, to be recorded.
-    pub async fn results(&self) -> Result<Lane<OutcomeMessage>, BusError> {
-        let consumer = self.consumer(self.namespace.results_stream(), RESULTS_CONSUMER.to_owned()).await?;
-        Ok(Lane::new(self.clone(), "results", consumer))
-    }
-
-    async fn consumer(&self, stream: String, durable: String) -> Result<consumer::PullConsumer, BusError> {
+    /// A durable consumer that the leader has declared.
+    pub(crate) async fn consumer(&self, stream: String, durable: String) -> Result<consumer::PullConsumer, BusError> {
         self.jetstream.get_consumer_from_stream(&durable, &stream).await.map_err(|error| match error.kind() {
             ConsumerErrorKind::JetStream(cause)
                 if [ErrorCode::CONSUMER_NOT_FOUND, ErrorCode::STREAM_NOT_FOUND].contains(&cause.error_code()) =>
@@ -267,18 +256,27 @@ fn encode(action: &'static str, message: &impl serde::Serialize) -> Result<Bytes
         .map_err(|error| BusError::Refused { action, reason: error.to_string() })
 }
 
-fn report_event(health: &Health, event: &Event) {
-    match event {
-        Event::Connected => {
-            tracing::info!("connected to NATS");
-            health.report("nats", Check::healthy("connected"));
+/// Says what happens to one connection.
+struct Reporter {
+    connection: String,
+    health: Health,
+}
+
+impl Reporter {
+    fn report(&self, event: &Event) {
+        let connection = self.connection.as_str();
+        match event {
+            Event::Connected => {
+                tracing::info!(connection, "connected to NATS");
+                self.health.report("nats", Check::healthy("connected"));
+            }
+            Event::Disconnected => {
+                tracing::warn!(connection, "lost the connection to NATS");
+                self.health.report("nats", Check::unhealthy("not connected"));
+            }
+            Event::Closed => tracing::debug!(connection, "closed the connection to NATS"),
+            Event::LameDuckMode | Event::Draining => tracing::info!(connection, %event, "NATS"),
+            other => tracing::warn!(connection, event = %other, "NATS"),
         }
-        Event::Disconnected => {
-            tracing::warn!("lost the connection to NATS");
-            health.report("nats", Check::unhealthy("not connected"));
-        }
-        Event::Closed => tracing::debug!("closed the connection to NATS"),
-        Event::LameDuckMode | Event::Draining => tracing::info!(%event, "NATS"),
-        other => tracing::warn!(event = %other, "NATS"),
     }
 }

@@ -14,8 +14,10 @@ use async_nats::jetstream::message::Message;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 
+use crate::alert::SourceName;
 use crate::bus::{BUS_TIMEOUT, Bus, BusError};
-use crate::messages::{Versioned, decode};
+use crate::messages::{Job, OutcomeMessage, Versioned, decode};
+use crate::subjects::RESULTS_CONSUMER;
 
 /// One work queue's share that this process takes messages from.
 #[derive(Debug)]
@@ -39,8 +41,22 @@ pub struct Delivery<M> {
     queue: &'static str,
 }
 
+impl Bus {
+    /// The jobs of one source, to be worked.
+    pub async fn jobs(&self, source: &SourceName) -> Result<Lane<Job>, BusError> {
+        let (stream, durable) = (self.namespace().jobs_stream(), self.namespace().jobs_consumer(source));
+        Ok(Lane::new(self.clone(), "jobs", self.consumer(stream, durable).await?))
+    }
+
+    /// All outcomes, to be recorded.
+    pub async fn results(&self) -> Result<Lane<OutcomeMessage>, BusError> {
+        let consumer = self.consumer(self.namespace().results_stream(), RESULTS_CONSUMER.to_owned()).await?;
+        Ok(Lane::new(self.clone(), "results", consumer))
+    }
+}
+
 impl<M: Versioned> Lane<M> {
-    pub(crate) fn new(bus: Bus, queue: &'static str, consumer: PullConsumer) -> Self {
+    fn new(bus: Bus, queue: &'static str, consumer: PullConsumer) -> Self {
         Self { bus, queue, consumer, dead_letters: Arc::default(), message: PhantomData }
     }
 

@@ -2,16 +2,18 @@
 //! they agree, two side by side where they do not.
 //!
 //! Input: the database's URL. Output: [`Store`] with its transactions and the cluster's clock. Who writes what:
-//! [`leadership`], [`definitions`] and [`fires`] are the leader's, behind the epoch; [`outcomes`] and [`outbox`] are the
+//! [`leadership`], [`definitions`], [`fires`] and [`rescue`] are the leader's, behind the epoch; [`outcomes`] and [`outbox`] are the
 //! notifiers'; [`history`] only reads.
 
 pub mod definitions;
+mod dialect;
 mod error;
 pub mod fires;
 pub mod history;
 pub mod leadership;
 pub mod outbox;
 pub mod outcomes;
+pub mod rescue;
 
 use std::time::{Duration, Instant};
 
@@ -19,6 +21,7 @@ use sqlx::any::{Any, AnyPoolOptions};
 use sqlx::migrate::MigrateError;
 use sqlx::{AnyPool, Executor, Row, Transaction};
 
+pub use self::dialect::Dialect;
 pub use self::error::StoreError;
 use crate::config::{DatabaseKind, DatabaseUrl};
 use crate::ids::ClusterId;
@@ -34,33 +37,6 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long one step against the store may take as seen from here: above the server's own limits, so that this one only
 /// ever ends what the server cannot end (a cut connection).
 const STEP_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Which SQL the state database speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    /// PostgreSQL.
-    Postgres,
-    /// SQLite.
-    Sqlite,
-}
-
-impl Dialect {
-    /// Microseconds since the Unix epoch on the database's clock, as an SQL expression.
-    pub(crate) fn now(self) -> &'static str {
-        match self {
-            Self::Postgres => "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
-            Self::Sqlite => "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
-        }
-    }
-
-    /// Picks the text for this dialect.
-    pub(crate) fn pick<T>(self, postgres: T, sqlite: T) -> T {
-        match self {
-            Self::Postgres => postgres,
-            Self::Sqlite => sqlite,
-        }
-    }
-}
 
 /// What the sessions of a process are for; it decides how long they may hold locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

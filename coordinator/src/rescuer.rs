@@ -11,8 +11,9 @@ use std::time::Duration;
 use sqlsentinel_common::alert::SourceName;
 use sqlsentinel_common::bus::{Backlog, Bus, BusError};
 use sqlsentinel_common::ids::ExecutionId;
-use sqlsentinel_common::store::fires::{OverdueFire, QueuedFire};
+use sqlsentinel_common::store::fires::QueuedFire;
 use sqlsentinel_common::store::leadership::{Mark, Term};
+use sqlsentinel_common::store::rescue::OverdueFire;
 use sqlsentinel_common::store::{Store, StoreError};
 
 use crate::metrics::Metrics;

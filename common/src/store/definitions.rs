@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 
 use sqlx::{AssertSqlSafe, Row};
 
-use super::fires::LOCK_FIRES;
 use super::leadership::{LeaderTx, Term};
 use super::{Store, StoreError};
 use crate::alert::{AlertDefinition, ConfigHash};
@@ -128,12 +127,8 @@ impl Store {
             .collect::<Result<Vec<_>, serde_json::Error>>()
             .map_err(StoreError::corrupt)?;
         let records = serde_json::Value::from(records).to_string();
-        let columns = "id, alert_name, config_hash, definition, loaded_at";
-        let source = self.dialect.pick(
-            "jsonb_to_recordset($1::jsonb) AS n(id TEXT, alert_name TEXT, config_hash TEXT, definition TEXT, loaded_at TIMESTAMP)"
-                .to_owned(),
-            format!("({}) AS n", json_rows(columns)),
-        );
+        let source =
+            self.dialect.rows("id TEXT, alert_name TEXT, config_hash TEXT, definition TEXT, loaded_at TIMESTAMP");
 
         // An interval ends where the next one begins: at the cursor. What is still right goes on.
         let end = format!(
@@ -186,17 +181,10 @@ impl Store {
                  WHERE valid_from IS NOT NULL AND valid_until IS NULL) ORDER BY f.execution_id{lock}) \
              UPDATE sqlsentinel_fires SET status = 'SKIPPED', reason = 'removed', finished_at = {now}, epoch = $1, \
              seq = $2 WHERE execution_id IN (SELECT execution_id FROM locked)",
-            lock = self.dialect.pick(LOCK_FIRES, ""),
+            lock = self.dialect.lock("f"),
             now = self.dialect.now()
         );
         sqlx::query(AssertSqlSafe(sql)).bind(leader.mark.epoch).bind(leader.mark.seq).execute(&mut *leader.tx).await?;
         Ok(())
     }
-}
-
-/// SQLite's `SELECT` that turns the JSON array in `$1` into rows with these columns.
-pub(super) fn json_rows(columns: &str) -> String {
-    let fields: Vec<String> =
-        columns.split(", ").map(|column| format!("json_extract(value, '$.{column}') AS {column}")).collect();
-    format!("SELECT {} FROM json_each($1)", fields.join(", "))
 }

@@ -1,5 +1,5 @@
-//! The ledger of fires: planned by the leader, queued for the bus, rescued, expired. (How a fire ends with an outcome is
-//! [`super::outcomes`]' subject.)
+//! The ledger of fires: planned by the leader and queued for the bus. What becomes of lost and overdue ones is
+//! [`super::rescue`]'s subject, and how a fire ends with an outcome is [`super::outcomes`]'.
 //!
 //! Invariant (accounted): a fire's row or the gap row that covers it is written in the transaction that moves the schedule
 //! cursor past it. Every function here that writes does so in a leader's transaction.
@@ -8,7 +8,6 @@ use serde::Serialize;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
-use super::definitions::json_rows;
 use super::leadership::{LeaderTx, Mark, Term};
 use super::{Store, StoreError};
 use crate::alert::{ConfigHash, SourceName};
@@ -85,23 +84,7 @@ pub struct QueuedFire {
     pub mark: Mark,
 }
 
-/// An open fire whose deadline has passed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OverdueFire {
-    /// The fire.
-    pub execution_id: ExecutionId,
-    /// The alert.
-    pub alert_name: String,
-    /// The data source it should have run on.
-    pub source: SourceName,
-    /// Whether it had been queued for the bus.
-    pub queued: bool,
-}
-
-/// Fires are locked in the order of their ids, as the notifiers do: then nobody waits for anybody in a circle.
-pub(super) const LOCK_FIRES: &str = " FOR UPDATE OF f";
-
-const QUEUED_COLUMNS: &str =
+pub(super) const QUEUED_COLUMNS: &str =
     "execution_id, alert_name, scheduled_for, config_hash, source, deadline, attempt, epoch, seq";
 
 impl Store {
@@ -142,11 +125,8 @@ impl Store {
 
     async fn insert_fires(&self, leader: &mut LeaderTx, fires: &[NewFire], lane: i64) -> Result<(), StoreError> {
         let now = self.dialect.now();
-        let rows = self.dialect.pick(
-            "SELECT * FROM jsonb_to_recordset($1::jsonb) AS r(execution_id TEXT, alert_name TEXT, \
-             scheduled_for BIGINT, config_hash TEXT, source TEXT, deadline BIGINT)"
-                .to_owned(),
-            json_rows("execution_id, alert_name, scheduled_for, config_hash, source, deadline"),
+        let rows = self.dialect.rows(
+            "execution_id TEXT, alert_name TEXT, scheduled_for BIGINT, config_hash TEXT, source TEXT, deadline BIGINT",
         );
         // `place` counts a source's new fires; with what is open already it says whether the lane has room.
         let sql = format!(
@@ -165,7 +145,7 @@ impl Store {
                  AND o.status IN ('WAITING', 'QUEUED') AND o.deadline > {now}) AS overlap, \
                ROW_NUMBER() OVER (PARTITION BY n.source ORDER BY n.deadline, n.execution_id) \
                  + COALESCE(q.open, 0) <= $2 AS room \
-               FROM ({rows}) AS n LEFT JOIN (SELECT source, COUNT(*) AS open FROM sqlsentinel_fires \
+               FROM {rows} LEFT JOIN (SELECT source, COUNT(*) AS open FROM sqlsentinel_fires \
                  WHERE status IN ('WAITING', 'QUEUED') GROUP BY source) AS q ON q.source = n.source) AS judged \
              WHERE TRUE ON CONFLICT DO NOTHING"
         );
@@ -181,14 +161,12 @@ impl Store {
 
     async fn insert_gaps(&self, leader: &mut LeaderTx, gaps: &[NewGap]) -> Result<(), StoreError> {
         let columns = "alert_name, first_scheduled_for, last_scheduled_for, fires, reason, config_hash";
-        let rows = self.dialect.pick(
-            "SELECT * FROM jsonb_to_recordset($1::jsonb) AS r(alert_name TEXT, first_scheduled_for BIGINT, \
-             last_scheduled_for BIGINT, fires BIGINT, reason TEXT, config_hash TEXT)"
-                .to_owned(),
-            json_rows(columns),
+        let rows = self.dialect.rows(
+            "alert_name TEXT, first_scheduled_for BIGINT, last_scheduled_for BIGINT, fires BIGINT, reason TEXT, \
+             config_hash TEXT",
         );
         let sql = format!(
-            "INSERT INTO sqlsentinel_gaps ({columns}, epoch, seq) SELECT {columns}, $2, $3 FROM ({rows}) AS n \
+            "INSERT INTO sqlsentinel_gaps ({columns}, epoch, seq) SELECT {columns}, $2, $3 FROM {rows} \
              WHERE TRUE ON CONFLICT DO NOTHING"
         );
         sqlx::query(AssertSqlSafe(sql))
@@ -254,128 +232,9 @@ impl Store {
         })
         .await
     }
-
-    /// Published fires without an outcome that were queued more than `age` microseconds ago: candidates for rescue.
-    pub async fn unsettled(&self, published: Mark, age_us: i64, limit: i64) -> Result<Vec<QueuedFire>, StoreError> {
-        self.step(async {
-            let now = self.dialect.now();
-            let sql = format!(
-                "SELECT {QUEUED_COLUMNS} FROM sqlsentinel_fires WHERE status = 'QUEUED' AND (epoch, seq) <= ($1, $2) \
-                 AND queued_at < {now} - $3 AND deadline > {now} ORDER BY deadline LIMIT $4"
-            );
-            let rows = sqlx::query(AssertSqlSafe(sql))
-                .bind(published.epoch)
-                .bind(published.seq)
-                .bind(age_us)
-                .bind(limit)
-                .fetch_all(self.pool())
-                .await?;
-            rows.iter().map(queued_fire).collect()
-        })
-        .await
-    }
-
-    /// Queues lost fires again with the next attempt number, where they are still as they were seen. Returns how many.
-    pub async fn requeue(&self, term: &Term, lost: &[QueuedFire]) -> Result<u64, StoreError> {
-        #[derive(Serialize)]
-        struct Lost {
-            execution_id: ExecutionId,
-            attempt: u32,
-        }
-        let lost: Vec<Lost> =
-            lost.iter().map(|fire| Lost { execution_id: fire.execution_id, attempt: fire.attempt }).collect();
-        self.step(async {
-            let mut leader = self.begin_as(term).await?;
-            let rows = self.dialect.pick(
-                "SELECT * FROM jsonb_to_recordset($1::jsonb) AS r(execution_id TEXT, attempt INTEGER)".to_owned(),
-                json_rows("execution_id, attempt"),
-            );
-            let sql = format!(
-                "WITH n AS ({rows}), locked AS (SELECT f.execution_id FROM sqlsentinel_fires f \
-                   JOIN n ON n.execution_id = f.execution_id AND n.attempt = f.attempt \
-                   WHERE f.status = 'QUEUED' ORDER BY f.execution_id{lock}) \
-                 UPDATE sqlsentinel_fires SET attempt = attempt + 1, queued_at = {now}, epoch = $2, seq = $3 \
-                 WHERE execution_id IN (SELECT execution_id FROM locked)",
-                lock = self.dialect.pick(LOCK_FIRES, ""),
-                now = self.dialect.now()
-            );
-            let requeued = sqlx::query(AssertSqlSafe(sql))
-                .bind(as_json(&lost)?)
-                .bind(leader.mark.epoch)
-                .bind(leader.mark.seq)
-                .execute(&mut *leader.tx)
-                .await?
-                .rows_affected();
-            leader.commit().await?;
-            Ok(requeued)
-        })
-        .await
-    }
-
-    /// Open fires whose deadline passed more than `grace` microseconds ago.
-    pub async fn overdue(&self, grace_us: i64, limit: i64) -> Result<Vec<OverdueFire>, StoreError> {
-        self.step(async {
-            let sql = format!(
-                "SELECT execution_id, alert_name, source, status FROM sqlsentinel_fires \
-                 WHERE status IN ('WAITING', 'QUEUED') AND deadline < {} - $1 ORDER BY deadline LIMIT $2",
-                self.dialect.now()
-            );
-            let rows = sqlx::query(AssertSqlSafe(sql)).bind(grace_us).bind(limit).fetch_all(self.pool()).await?;
-            rows.iter()
-                .map(|row| {
-                    let status: String = row.try_get(3)?;
-                    Ok(OverdueFire {
-                        execution_id: id(row, 0)?,
-                        alert_name: row.try_get(1)?,
-                        source: source(row, 2)?,
-                        queued: status == "QUEUED",
-                    })
-                })
-                .collect()
-        })
-        .await
-    }
-
-    /// Ends overdue fires as `EXPIRED(reason)`, where they are still open. Returns how many.
-    pub async fn expire(&self, term: &Term, expired: &[(ExecutionId, &'static str)]) -> Result<u64, StoreError> {
-        #[derive(Serialize)]
-        struct Expired {
-            execution_id: ExecutionId,
-            reason: &'static str,
-        }
-        let expired: Vec<Expired> =
-            expired.iter().map(|&(execution_id, reason)| Expired { execution_id, reason }).collect();
-        self.step(async {
-            let mut leader = self.begin_as(term).await?;
-            let rows = self.dialect.pick(
-                "SELECT * FROM jsonb_to_recordset($1::jsonb) AS r(execution_id TEXT, reason TEXT)".to_owned(),
-                json_rows("execution_id, reason"),
-            );
-            let sql = format!(
-                "WITH n AS ({rows}), locked AS (SELECT f.execution_id, n.reason FROM sqlsentinel_fires f \
-                   JOIN n ON n.execution_id = f.execution_id \
-                   WHERE f.status IN ('WAITING', 'QUEUED') ORDER BY f.execution_id{lock}) \
-                 UPDATE sqlsentinel_fires SET status = 'EXPIRED', finished_at = {now}, epoch = $2, seq = $3, \
-                 reason = (SELECT l.reason FROM locked l WHERE l.execution_id = sqlsentinel_fires.execution_id) \
-                 WHERE execution_id IN (SELECT execution_id FROM locked)",
-                lock = self.dialect.pick(LOCK_FIRES, ""),
-                now = self.dialect.now()
-            );
-            let ended = sqlx::query(AssertSqlSafe(sql))
-                .bind(as_json(&expired)?)
-                .bind(leader.mark.epoch)
-                .bind(leader.mark.seq)
-                .execute(&mut *leader.tx)
-                .await?
-                .rows_affected();
-            leader.commit().await?;
-            Ok(ended)
-        })
-        .await
-    }
 }
 
-fn queued_fire(row: &AnyRow) -> Result<QueuedFire, StoreError> {
+pub(super) fn queued_fire(row: &AnyRow) -> Result<QueuedFire, StoreError> {
     let attempt: i64 = row.try_get(6)?;
     Ok(QueuedFire {
         execution_id: id(row, 0)?,
@@ -389,17 +248,17 @@ fn queued_fire(row: &AnyRow) -> Result<QueuedFire, StoreError> {
     })
 }
 
-fn id(row: &AnyRow, column: usize) -> Result<ExecutionId, StoreError> {
+pub(super) fn id(row: &AnyRow, column: usize) -> Result<ExecutionId, StoreError> {
     let text: String = row.try_get(column)?;
     text.parse().map_err(StoreError::corrupt)
 }
 
-fn source(row: &AnyRow, column: usize) -> Result<SourceName, StoreError> {
+pub(super) fn source(row: &AnyRow, column: usize) -> Result<SourceName, StoreError> {
     let text: String = row.try_get(column)?;
     SourceName::try_from(text).map_err(StoreError::corrupt)
 }
 
-fn as_json<T: Serialize + ?Sized>(records: &T) -> Result<String, StoreError> {
+pub(super) fn as_json<T: Serialize + ?Sized>(records: &T) -> Result<String, StoreError> {
     serde_json::to_string(records).map_err(StoreError::corrupt)
 }
 

@@ -16,7 +16,6 @@ use sqlx::{AssertSqlSafe, Row};
 
 pub use self::records::{AlertState, Condition, FireProgress, LockedFire, RecordedRun, Trigger};
 use self::records::{execution_record, run_status, state_record};
-use super::definitions::json_rows;
 use super::outbox::{NewNotification, NotificationStatus};
 use super::{Dialect, Store, StoreError, Tx};
 use crate::alert::{AlertDefinition, ConfigHash};
@@ -47,7 +46,7 @@ impl OutcomeTx {
             "SELECT execution_id, alert_name, scheduled_for, config_hash, status FROM sqlsentinel_fires \
              WHERE execution_id {} ORDER BY execution_id{}",
             self.in_list(),
-            self.for_update()
+            self.dialect.lock("sqlsentinel_fires")
         );
         let rows = sqlx::query(AssertSqlSafe(sql)).bind(json!(executions).to_string()).fetch_all(&mut *self.tx).await?;
         rows.iter()
@@ -114,7 +113,7 @@ impl OutcomeTx {
              consecutive_alerts, consecutive_oks, consecutive_errors, consecutive_no_data, error_notified, sequence \
              FROM sqlsentinel_state WHERE alert_name {} ORDER BY alert_name{}",
             self.in_list(),
-            self.for_update()
+            self.dialect.lock("sqlsentinel_state")
         );
         let rows = sqlx::query(AssertSqlSafe(sql)).bind(names).fetch_all(&mut *self.tx).await?;
         rows.iter()
@@ -160,7 +159,7 @@ impl OutcomeTx {
              FROM {} WHERE sqlsentinel_fires.execution_id = n.execution_id \
              AND sqlsentinel_fires.status IN ('WAITING', 'QUEUED', 'EXPIRED')",
             self.dialect.now(),
-            self.rows("execution_id TEXT, status TEXT, late INTEGER"),
+            self.dialect.rows("execution_id TEXT, status TEXT, late INTEGER"),
         );
         self.write(sql, records).await
     }
@@ -181,7 +180,7 @@ impl OutcomeTx {
              {}, n.scheduled_for, n.config_hash, n.source, n.attempt, n.delivery, n.worker, n.error_kind, \
              n.actual_value_json, n.threshold_json FROM {} WHERE TRUE ON CONFLICT (id) DO NOTHING",
             self.dialect.pick("n.context_data::json", "n.context_data"),
-            self.rows(
+            self.dialect.rows(
                 "id TEXT, alert_name TEXT, executed_at TIMESTAMP, execution_duration_ms DOUBLE PRECISION, status TEXT, \
                  actual_value DOUBLE PRECISION, threshold DOUBLE PRECISION, error_message TEXT, triggered_by TEXT, \
                  context_data TEXT, scheduled_for BIGINT, config_hash TEXT, source TEXT, attempt INTEGER, \
@@ -198,7 +197,7 @@ impl OutcomeTx {
         let sql = format!(
             "UPDATE sqlsentinel_executions SET delivery = n.delivery FROM {} \
              WHERE sqlsentinel_executions.id = n.id AND COALESCE(sqlsentinel_executions.delivery, 0) < n.delivery",
-            self.rows("id TEXT, delivery INTEGER"),
+            self.dialect.rows("id TEXT, delivery INTEGER"),
         );
         self.write(sql, records).await
     }
@@ -217,7 +216,7 @@ impl OutcomeTx {
              last_ok_at = COALESCE(n.last_ok_at, sqlsentinel_state.last_ok_at), updated_at = {} \
              FROM {} WHERE sqlsentinel_state.alert_name = n.alert_name",
             self.now_as_datetime(),
-            self.rows(
+            self.dialect.rows(
                 "alert_name TEXT, current_status TEXT, last_scheduled_for BIGINT, last_execution_id TEXT, \
                  last_outcome TEXT, consecutive_alerts BIGINT, consecutive_oks BIGINT, consecutive_errors BIGINT, \
                  consecutive_no_data BIGINT, error_notified INTEGER, sequence BIGINT, last_executed_at TIMESTAMP, \
@@ -238,7 +237,7 @@ impl OutcomeTx {
              n.channel, n.kind, n.sequence, n.scheduled_for, n.payload, '{}', 0, {now}, 0, {now} \
              FROM {} WHERE TRUE ON CONFLICT (notification_id) DO NOTHING",
             NotificationStatus::Pending.as_str(),
-            self.rows(
+            self.dialect.rows(
                 "notification_id TEXT, execution_id TEXT, alert_name TEXT, instance TEXT, route_key TEXT, \
                  channel TEXT, kind TEXT, sequence BIGINT, scheduled_for BIGINT, payload TEXT"
             ),
@@ -261,26 +260,10 @@ impl OutcomeTx {
         Ok(())
     }
 
-    /// `$1`, a JSON array of objects, as a table `n` with these columns (`name TYPE, …`).
-    fn rows(&self, columns: &str) -> String {
-        match self.dialect {
-            Dialect::Postgres => format!("jsonb_to_recordset($1::jsonb) AS n({columns})"),
-            Dialect::Sqlite => {
-                let names: Vec<&str> = columns.split(", ").filter_map(|column| column.split(' ').next()).collect();
-                format!("({}) AS n", json_rows(&names.join(", ")))
-            }
-        }
-    }
-
     /// A condition on the column before it: that it is in `$1`, a JSON array of texts.
     fn in_list(&self) -> &'static str {
         self.dialect
             .pick("= ANY(ARRAY(SELECT jsonb_array_elements_text($1::jsonb)))", "IN (SELECT value FROM json_each($1))")
-    }
-
-    /// SQLite's transaction holds the only write lock already.
-    fn for_update(&self) -> &'static str {
-        self.dialect.pick(" FOR UPDATE", "")
     }
 
     /// Now on the database's clock, in the Python system's column type.
