@@ -91,7 +91,7 @@ impl Settings {
 pub async fn start(settings: Settings, config: &Config, process: &Process) -> anyhow::Result<()> {
     let definitions = Arc::new(DefinitionSet::of(config)?);
     let store = Store::connect(&settings.state.database, StoreRole::Leader)?;
-    let bus = Bus::connect(&settings.nats, &process.node, &process.health).await?;
+    let bus = Bus::connect(&settings.nats, &format!("coordinator {}", process.node), &process.health).await?;
     let metrics = Metrics::register(&process.registry)?;
     let (epoch, epoch_seen) = watch::channel(None);
     let stop = process.tasks.stop();

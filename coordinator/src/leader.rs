@@ -1,19 +1,20 @@
 //! One term of one leader: plan, commit, publish, until deposed or asked to stop.
 //!
 //! Input: a claimed epoch. Output: ledger rows and jobs. Three loops run side by side and end together: planning (here),
-//! rescue ([`crate::rescuer`]) and keeping the bus as declared. They share nothing but the mark up to which jobs have been
-//! published, and a wake-up.
+//! rescue ([`crate::rescuer`]) and upkeep of bus and clock ([`crate::upkeep`]). They share nothing but the mark up to which
+//! jobs have been published, and wake-ups.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlsentinel_common::alert::SourceName;
+use sqlsentinel_common::alert::{AlertDefinition, ConfigHash};
 use sqlsentinel_common::bus::{Bus, BusShape};
-use sqlsentinel_common::clock::{BootInstant, ClusterClock, Sample};
+use sqlsentinel_common::clock::{BootInstant, ClusterClock};
 use sqlsentinel_common::health::{Check, Health};
 use sqlsentinel_common::ids::ClusterId;
 use sqlsentinel_common::store::definitions::{Adoption, InForce};
+use sqlsentinel_common::store::fires::Plan;
 use sqlsentinel_common::store::leadership::{Claimed, Mark, Term};
 use sqlsentinel_common::store::{Store, StoreError};
 use tokio::sync::{Notify, watch};
@@ -24,6 +25,7 @@ use crate::definitions::DefinitionSet;
 use crate::dispatch::{DispatchError, Dispatcher};
 use crate::metrics::Metrics;
 use crate::rescuer::{RescueError, Rescuer};
+use crate::upkeep::Upkeep;
 
 /// How long to wait before a step that failed is tried again.
 const RETRY: Duration = Duration::from_millis(200);
@@ -93,20 +95,21 @@ pub struct TermOfOffice {
     term: Term,
     published: watch::Sender<Mark>,
     wake: Notify,
-    declare_now: Notify,
-    clock_holds: watch::Sender<bool>,
+    upkeep: Upkeep,
+    /// Since when the ledger owes planning an answer; none while it owes none.
+    asked: watch::Sender<Option<BootInstant>>,
 }
 
 impl TermOfOffice {
     /// The term that `claimed` is the right to.
     pub fn new(office: Office, claimed: Claimed) -> Self {
         Self {
+            upkeep: Upkeep::of(&office),
             office,
             term: claimed.term,
             published: watch::Sender::new(claimed.published),
             wake: Notify::new(),
-            declare_now: Notify::new(),
-            clock_holds: watch::Sender::new(true),
+            asked: watch::Sender::new(None),
         }
     }
 
@@ -115,21 +118,18 @@ impl TermOfOffice {
         tokio::select! {
             ended = self.plan(stop) => ended,
             ended = self.rescue() => ended,
-            never = self.keep_in_order() => match never {},
+            ended = self.watch_ledger() => ended,
+            never = self.upkeep.run() => match never {},
         }
     }
 
     async fn plan(&self, stop: &CancellationToken) -> Ended {
-        let mut committed = BootInstant::now();
         loop {
-            let error = match self.plan_until_error(stop, &mut committed).await {
+            let error = match self.plan_until_error(stop).await {
                 Ok(()) => return Ended::Stopped,
                 Err(StoreError::Deposed) => return Ended::Deposed,
                 Err(error) => error,
             };
-            if committed.elapsed() > self.office.rules.lease_ttl {
-                return Ended::CannotCommit(error);
-            }
             tracing::warn!(%error, "cannot write the ledger, trying again");
             self.office.health.report("ledger", Check::degraded(error.to_string()));
             tokio::time::sleep(RETRY).await;
@@ -138,33 +138,40 @@ impl TermOfOffice {
 
     /// The leader's loop, from what the ledger says now: whatever failed before, or whether it was committed after all, is
     /// in there.
-    async fn plan_until_error(&self, stop: &CancellationToken, committed: &mut BootInstant) -> Result<(), StoreError> {
-        let store = &self.office.store;
+    async fn plan_until_error(&self, stop: &CancellationToken) -> Result<(), StoreError> {
+        let Office { store, bus, clock, rules, health, metrics, .. } = &self.office;
+        self.ask();
         let (mut agenda, in_force) = self.restore().await?;
         // The definitions in force account for everything due up to now; only then does this coordinator's set begin.
-        agenda = self.tick(agenda, committed).await?;
+        agenda = self.tick(agenda).await?;
         if self.adopt().await? == Adoption::Adopted {
             agenda = self.restore().await?.0;
         }
-        let mut dispatcher = Dispatcher::new(store.clone(), self.office.bus.clone(), by_hash(in_force));
-        self.office.metrics.scheduler_jobs.set(i64::try_from(agenda.scheduled()).unwrap_or(i64::MAX));
-        self.declare_now.notify_one();
+        let mut committed = BootInstant::now();
+        let mut dispatcher = Dispatcher::new(store.clone(), bus.clone(), by_hash(in_force));
+        metrics.scheduler_jobs.set(i64::try_from(agenda.scheduled()).unwrap_or(i64::MAX));
+        self.upkeep.declare_soon();
 
         loop {
-            self.office.health.report("ledger", Check::healthy("planning"));
-            let heartbeat = self.office.rules.lease_ttl / 2;
-            if agenda.next_due().is_some_and(|due| due <= self.office.clock.now()) || committed.elapsed() >= heartbeat {
-                agenda = self.tick(agenda, committed).await?;
+            self.ask();
+            let heartbeat = rules.lease_ttl / 2;
+            if agenda.next_due().is_some_and(|due| due <= clock.now()) || committed.elapsed() >= heartbeat {
+                agenda = self.tick(agenda).await?;
+                committed = BootInstant::now();
             }
             let waiting = store.any_waiting().await?;
             if waiting {
-                store.queue_waiting(&self.term, self.office.rules.lane).await?;
+                store.queue_waiting(&self.term, rules.lane).await?;
             }
+            self.answered();
+            health.report("ledger", Check::healthy("planning"));
             let dispatched = self.dispatch(&mut dispatcher).await?;
 
             let mut pause = heartbeat.saturating_sub(committed.elapsed());
-            if let Some(due) = agenda.next_due() {
-                pause = pause.min(due.since(self.office.clock.now()));
+            if let Some(due) = agenda.next_due()
+                && self.upkeep.clock_holds()
+            {
+                pause = pause.min(due.since(clock.now()));
             }
             if waiting {
                 pause = pause.min(WAITING_POLL);
@@ -180,6 +187,34 @@ impl TermOfOffice {
         }
     }
 
+    fn ask(&self) {
+        self.asked.send_if_modified(|since| since.replace(since.unwrap_or_else(BootInstant::now)).is_none());
+    }
+
+    fn answered(&self) {
+        self.asked.send_replace(None);
+    }
+
+    /// Ends the term when the ledger has owed an answer for one time to live of the lease, whatever planning waits for: a
+    /// leader that is cut off from the ledger shall make room for one that is not.
+    async fn watch_ledger(&self) -> Ended {
+        let (limit, mut asked) = (self.office.rules.lease_ttl, self.asked.subscribe());
+        loop {
+            let since = *asked.borrow_and_update();
+            let overdue = async {
+                match since {
+                    Some(since) => tokio::time::sleep(since.plus(limit).remaining()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = overdue => return Ended::CannotCommit(StoreError::Timeout(limit)),
+                // The sender is ours: it does not go away.
+                _ = asked.changed() => {}
+            }
+        }
+    }
+
     async fn restore(&self) -> Result<(Agenda, Vec<InForce>), StoreError> {
         let row = self.office.store.leadership().await?.ok_or(StoreError::Deposed)?;
         let in_force = self.office.store.definitions_in_force().await?;
@@ -187,27 +222,28 @@ impl TermOfOffice {
     }
 
     /// Plans what is due and commits it; without anything due, the commit proves that this leader still can.
-    async fn tick(&self, agenda: Agenda, committed: &mut BootInstant) -> Result<Agenda, StoreError> {
-        if !*self.clock_holds.borrow() {
+    async fn tick(&self, agenda: Agenda) -> Result<Agenda, StoreError> {
+        if !self.upkeep.clock_holds() {
             return Ok(agenda);
         }
         let Office { clock, cluster, rules, .. } = &self.office;
         let (now, cluster, policy) = (clock.now(), *cluster, rules.policy);
-        // After an outage this counts every missed fire: off the threads that renew the lease.
+        // After an outage this counts every missed fire: off the threads that renew the lease, and on nobody's patience.
+        self.answered();
         let planning = tokio::task::spawn_blocking(move || {
             let mut agenda = agenda;
             let plan = agenda.plan(cluster, now, policy);
             (agenda, plan)
         });
         let (agenda, plan) = planning.await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        self.ask();
         let published = *self.published.borrow();
         self.office.store.commit_plan(&self.term, &plan, published, rules.lane).await?;
-        *committed = BootInstant::now();
         self.count(&plan);
         Ok(agenda)
     }
 
-    fn count(&self, plan: &sqlsentinel_common::store::fires::Plan) {
+    fn count(&self, plan: &Plan) {
         let now = self.office.clock.now();
         for fire in &plan.fires {
             self.office.metrics.scheduler_job_runs.with_label_values(&[&fire.alert_name]).inc();
@@ -260,7 +296,7 @@ impl TermOfOffice {
             Err(DispatchError::Bus(error)) => {
                 tracing::warn!(%error, "cannot publish jobs, trying again");
                 self.office.health.report("publishing", Check::degraded(error.to_string()));
-                self.declare_now.notify_one();
+                self.upkeep.declare_soon();
                 Ok(false)
             }
         }
@@ -286,56 +322,8 @@ impl TermOfOffice {
             }
         }
     }
-
-    /// Keeps streams and consumers as declared and the clock in step, now and then and when asked.
-    async fn keep_in_order(&self) -> std::convert::Infallible {
-        loop {
-            let sources = self.sources().await;
-            match self.office.bus.declare(&self.office.rules.shape, &sources).await {
-                Ok(()) => self.wake.notify_one(),
-                Err(error) => tracing::warn!(%error, "cannot declare streams and consumers, trying again"),
-            }
-            self.follow_clock().await;
-            tokio::select! {
-                () = tokio::time::sleep(self.office.rules.reconcile_every) => {}
-                () = self.declare_now.notified() => tokio::time::sleep(RETRY).await,
-            }
-        }
-    }
-
-    async fn sources(&self) -> Vec<SourceName> {
-        let in_force = self.office.store.definitions_in_force().await.unwrap_or_default();
-        let mut sources: Vec<_> = in_force.into_iter().map(|version| version.definition.source).collect();
-        sources.extend(self.office.definitions.sources.iter().cloned());
-        sources.sort();
-        sources.dedup();
-        sources
-    }
-
-    async fn follow_clock(&self) {
-        let Ok((now, round_trip)) = self.office.store.now().await else { return };
-        match self.office.clock.observe(now, round_trip) {
-            Sample::Taken => {
-                self.clock_holds.send_replace(true);
-                self.office.health.report("clock", Check::healthy("follows the state database"));
-            }
-            Sample::Dropped => {}
-            Sample::Jumped(micros) => {
-                self.clock_holds.send_replace(false);
-                let message = format!(
-                    "the state database's clock jumped by {} s: planning has stopped; mend the clock, or restart the \
-                     coordinators to accept it",
-                    micros / 1_000_000
-                );
-                tracing::error!(critical = true, "{message}");
-                self.office.health.report("clock", Check::unhealthy(message));
-            }
-        }
-    }
 }
 
-fn by_hash(
-    in_force: Vec<InForce>,
-) -> HashMap<sqlsentinel_common::alert::ConfigHash, Arc<sqlsentinel_common::alert::AlertDefinition>> {
+fn by_hash(in_force: Vec<InForce>) -> HashMap<ConfigHash, Arc<AlertDefinition>> {
     in_force.into_iter().map(|version| (version.hash, Arc::new(version.definition))).collect()
 }

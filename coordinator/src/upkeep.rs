@@ -1,0 +1,109 @@
+//! What a leader keeps in order beside planning: the streams and consumers on the bus, and the cluster's clock.
+//!
+//! Now and then, and soon after somebody found the bus wanting.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sqlsentinel_common::alert::SourceName;
+use sqlsentinel_common::bus::{Bus, BusShape};
+use sqlsentinel_common::clock::{ClusterClock, Sample};
+use sqlsentinel_common::health::{Check, Health};
+use sqlsentinel_common::store::Store;
+use tokio::sync::Notify;
+
+use crate::definitions::DefinitionSet;
+use crate::leader::Office;
+
+/// How soon after a call the bus is declared again: calls come in bursts.
+const SOON: Duration = Duration::from_millis(200);
+
+/// The upkeep of one term.
+#[derive(Debug)]
+pub struct Upkeep {
+    store: Store,
+    bus: Bus,
+    shape: BusShape,
+    every: Duration,
+    definitions: Arc<DefinitionSet>,
+    clock: Arc<ClusterClock>,
+    health: Health,
+    soon: Notify,
+    clock_holds: AtomicBool,
+}
+
+impl Upkeep {
+    /// The upkeep that this office needs.
+    pub fn of(office: &Office) -> Self {
+        Self {
+            store: office.store.clone(),
+            bus: office.bus.clone(),
+            shape: office.rules.shape.clone(),
+            every: office.rules.reconcile_every,
+            definitions: Arc::clone(&office.definitions),
+            clock: Arc::clone(&office.clock),
+            health: office.health.clone(),
+            soon: Notify::new(),
+            clock_holds: AtomicBool::new(true),
+        }
+    }
+
+    /// Whether the clock may be planned by: not after a jump that nobody has looked at.
+    pub fn clock_holds(&self) -> bool {
+        self.clock_holds.load(Ordering::Relaxed)
+    }
+
+    /// Asks for the bus to be declared again soon.
+    pub fn declare_soon(&self) {
+        self.soon.notify_one();
+    }
+
+    /// Keeps order until dropped.
+    pub async fn run(&self) -> Infallible {
+        loop {
+            let sources = self.sources().await;
+            if let Err(error) = self.bus.declare(&self.shape, &sources).await {
+                tracing::warn!(%error, "cannot declare streams and consumers, trying again");
+                self.declare_soon();
+            }
+            self.follow_clock().await;
+            tokio::select! {
+                () = tokio::time::sleep(self.every) => {}
+                () = self.soon.notified() => tokio::time::sleep(SOON).await,
+            }
+        }
+    }
+
+    /// Those that workers of this configuration listen for, and those that fires on their way still need.
+    async fn sources(&self) -> Vec<SourceName> {
+        let in_force = self.store.definitions_in_force().await.unwrap_or_default();
+        let mut sources: Vec<_> = in_force.into_iter().map(|version| version.definition.source).collect();
+        sources.extend(self.definitions.sources.iter().cloned());
+        sources.sort();
+        sources.dedup();
+        sources
+    }
+
+    async fn follow_clock(&self) {
+        let Ok((now, round_trip)) = self.store.now().await else { return };
+        match self.clock.observe(now, round_trip) {
+            Sample::Taken => {
+                self.clock_holds.store(true, Ordering::Relaxed);
+                self.health.report("clock", Check::healthy("follows the state database"));
+            }
+            Sample::Dropped => {}
+            Sample::Jumped(micros) => {
+                self.clock_holds.store(false, Ordering::Relaxed);
+                let message = format!(
+                    "the state database's clock jumped by {} s: planning has stopped; mend the clock, or restart the \
+                     coordinators to accept it",
+                    micros / 1_000_000
+                );
+                tracing::error!(critical = true, "{message}");
+                self.health.report("clock", Check::unhealthy(message));
+            }
+        }
+    }
+}
