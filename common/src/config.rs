@@ -132,9 +132,22 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
 
 /// Reads and validates the file at `path`, with the variables of `environment`.
 pub fn load_with(path: &Path, environment: &Environment<'_>) -> Result<Config, ConfigErrors> {
+    load_checking(path, environment, &|_, _| Ok(()))
+}
+
+/// What a program knows of queries and this module does not: why one may not run on a database of this kind.
+pub type QueryCheck<'a> = dyn Fn(&str, DatabaseKind) -> Result<(), String> + 'a;
+
+/// The same, where each query must also pass `check`; one whose database's kind is in a variable that this process
+/// does not have is not checked.
+pub fn load_checking(
+    path: &Path,
+    environment: &Environment<'_>,
+    check: &QueryCheck<'_>,
+) -> Result<Config, ConfigErrors> {
     let file = path.display().to_string();
     let text = read(path).map_err(|message| ConfigErrors(vec![ConfigProblem::of_file(&file, message)]))?;
-    load_str(&text, &file, environment)
+    check::check(&raw::parse(&text, &file)?, &file, environment, check)
 }
 
 /// The file's text, if there is no more of it than a configuration may have.
@@ -154,7 +167,7 @@ fn read(path: &Path) -> Result<String, String> {
 
 /// Validates `text`, which errors call `file`, with the variables of `environment`.
 pub fn load_str(text: &str, file: &str, environment: &Environment<'_>) -> Result<Config, ConfigErrors> {
-    check::check(&raw::parse(text, file)?, file, environment)
+    check::check(&raw::parse(text, file)?, file, environment, &|_, _| Ok(()))
 }
 
 #[cfg(test)]

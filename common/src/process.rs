@@ -88,12 +88,13 @@ where
     S: Args,
     F: AsyncFnOnce(S, Config, &Process) -> anyhow::Result<()>,
 {
-    let mut command = settings::ignoring_empty_variables(service_command::<S>(program));
-    let parsed = command.try_get_matches_from_mut(std::env::args_os()).and_then(|matches| match matches.subcommand() {
-        Some((_, matches)) => HealthcheckArgs::from_arg_matches(matches).map(Err),
-        None => ServiceArgs::<S>::from_arg_matches(&matches).map(Ok),
+    let parsed = settings::parse_with(service_command::<S>(program), std::env::args_os(), |matches| {
+        match matches.subcommand() {
+            Some((_, matches)) => HealthcheckArgs::from_arg_matches(matches).map(Err),
+            None => ServiceArgs::<S>::from_arg_matches(matches).map(Ok),
+        }
     });
-    match parsed.map_err(|error| error.format(&mut command)) {
+    match parsed {
         Err(error) => usage(&error),
         Ok(Err(args)) => healthcheck(&args),
         Ok(Ok(args)) => match config::load(&args.config.path) {

@@ -5,6 +5,7 @@
 //! Secrets are taken as [`Secret`] by parsers that cannot fail: clap quotes a value it cannot parse.
 
 mod nats;
+mod origin;
 mod process;
 mod state;
 
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::Resettable;
 use clap::error::ErrorKind;
-use clap::{Arg, Args, Command};
+use clap::{Arg, ArgMatches, Args, Command};
 
 pub use self::nats::{NatsLogin, NatsSettings};
 pub use self::process::{ListenSettings, LogFormat, LogLevel, LogSettings, ProcessSettings};
@@ -100,7 +101,7 @@ checked_args!(ConfigSettings, ConfigArgs, "ConfigArgs");
 
 /// `command`, with every environment variable that is set but empty treated as not set: that is what an unset
 /// variable becomes on its way through a compose file or a chart.
-pub fn ignoring_empty_variables(command: Command) -> Command {
+fn ignoring_empty_variables(command: Command) -> Command {
     let ignoring = |arg: Arg| match arg.get_env().and_then(std::env::var_os) {
         Some(value) if value.is_empty() => arg.env(Resettable::<clap::builder::OsStr>::Reset),
         _ => arg,
@@ -113,9 +114,21 @@ pub fn parse<A: clap::FromArgMatches>(
     command: Command,
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<A, clap::Error> {
+    parse_with(command, arguments, A::from_arg_matches)
+}
+
+/// Parses `arguments` by `command`, and what was matched by `read`. Empty variables count as not set, and what is
+/// wrong is told with the names of flag and variable.
+pub fn parse_with<T>(
+    command: Command,
+    arguments: impl IntoIterator<Item = OsString>,
+    read: impl FnOnce(&ArgMatches) -> Result<T, clap::Error>,
+) -> Result<T, clap::Error> {
     let mut command = ignoring_empty_variables(command);
-    let matches = command.try_get_matches_from_mut(arguments)?;
-    A::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    match command.try_get_matches_from_mut(arguments) {
+        Ok(matches) => read(&matches).map_err(|error| error.format(&mut command)),
+        Err(error) => Err(origin::with_variables(error, &mut command)),
+    }
 }
 
 /// The settings that the environment alone says, for a part of a process that has no flags of its own.

@@ -55,6 +55,11 @@ impl Timestamp {
     }
 }
 
+/// A duration in milliseconds, to the microsecond: what logs, messages and tables say. More digits would be noise.
+pub fn milliseconds(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1e3
+}
+
 impl From<DateTime<Utc>> for Timestamp {
     fn from(value: DateTime<Utc>) -> Self {
         Self(value.timestamp_micros())
@@ -98,6 +103,19 @@ impl<'de> Deserialize<'de> for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_is_told_to_the_microsecond_and_no_further() {
+        for (nanos, text) in
+            [(3_359_831, "3.359"), (3_359_000, "3.359"), (0, "0"), (999, "0"), (30_000_000_000, "30000")]
+        {
+            assert_eq!(milliseconds(Duration::from_nanos(nanos)).to_string(), text);
+        }
+        let clean = |micros| {
+            milliseconds(Duration::from_micros(micros)).to_string().split('.').nth(1).unwrap_or_default().len() <= 3
+        };
+        assert!((0..100_000).all(clean));
+    }
 
     #[test]
     fn json_keeps_every_microsecond() -> Result<(), serde_json::Error> {

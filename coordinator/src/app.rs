@@ -1,5 +1,6 @@
 //! Wiring: settings in, running loops out; and the life of a candidate: campaign, claim, lead, again.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ use crate::metrics::Metrics;
 
 /// How long to wait before a step towards leading is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How often the state database is looked at, by the leader and by those who may have to lead next.
+const WATCH: Duration = Duration::from_secs(5);
 
 /// Settings of a coordinator.
 #[derive(Clone, Debug, Args)]
@@ -142,6 +145,13 @@ impl Candidate {
 
     async fn campaign_and_lead(&self, stop: &Stop) -> anyhow::Result<()> {
         let Some(cluster) = self.prepare(stop).await? else { return Ok(()) };
+        tokio::select! {
+            never = self.watch_database() => match never {},
+            result = self.hold_office(cluster, stop) => result,
+        }
+    }
+
+    async fn hold_office(&self, cluster: ClusterId, stop: &Stop) -> anyhow::Result<()> {
         let office = Office {
             store: self.store.clone(),
             bus: self.bus.clone(),
@@ -197,10 +207,7 @@ impl Candidate {
     async fn prepare(&self, stop: &Stop) -> anyhow::Result<Option<ClusterId>> {
         loop {
             match self.store.migrate().await {
-                Ok(cluster) => {
-                    self.process.health.report("state_database", Check::healthy("schema up to date"));
-                    return Ok(Some(cluster));
-                }
+                Ok(cluster) => return Ok(Some(cluster)),
                 Err(error) if error.is_retryable() => {
                     tracing::warn!(%error, "cannot prepare the state database yet, trying again");
                     self.process.health.report("state_database", Check::unhealthy(error.to_string()));
@@ -211,6 +218,17 @@ impl Candidate {
                 () = tokio::time::sleep(RETRY) => {}
                 () = stop.requested.cancelled() => return Ok(None),
             }
+        }
+    }
+
+    async fn watch_database(&self) -> Infallible {
+        loop {
+            let check = match self.store.now().await {
+                Ok((_, round_trip)) => Check::healthy("Database connection OK").with_latency(round_trip),
+                Err(error) => Check::unhealthy(error.to_string()),
+            };
+            self.process.health.report("state_database", check);
+            tokio::time::sleep(WATCH).await;
         }
     }
 

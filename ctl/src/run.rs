@@ -21,6 +21,7 @@ use sqlsentinel_common::outcome::{ErrorKind, Verdict};
 use sqlsentinel_common::process::Output;
 use sqlsentinel_common::settings::{ConfigSettings, StateSettings};
 use sqlsentinel_common::store::{Store, StoreRole};
+use sqlsentinel_common::timestamp::milliseconds;
 use sqlsentinel_notifier::channel::Channels;
 use sqlsentinel_notifier::deliver::{Attempt, Deliverer};
 use sqlsentinel_notifier::outbox::deliver_due;
@@ -156,7 +157,7 @@ async fn run_one(
         source: alert.source.clone(),
         worker: "ctl".to_owned(),
         started_at,
-        duration_ms: started.elapsed().as_secs_f64() * 1e3,
+        duration_ms: milliseconds(started.elapsed()),
         verdict,
     };
     let attempts = match ledger {

@@ -7,11 +7,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::{Value, json};
-use sqlsentinel_common::config::{self, AlertConfig, Config, ConfigErrors, ConfigProblem, DatabaseKind};
+use sqlsentinel_common::clock;
+use sqlsentinel_common::config::{self, AlertConfig, Config};
 use sqlsentinel_common::process::Output;
 use sqlsentinel_common::settings::ConfigSettings;
 use sqlsentinel_common::timestamp::Timestamp;
-use sqlsentinel_common::{alert::SourceName, clock};
 use sqlsentinel_worker::guard;
 
 use crate::output::{print, print_json, table};
@@ -29,10 +29,9 @@ pub struct ValidateArgs {
 /// Prints the findings; 1 if something is wrong.
 pub fn run(args: &ValidateArgs) -> anyhow::Result<ExitCode> {
     let file = args.config.path.display().to_string();
-    let checked = config::load(&args.config.path).and_then(|config| match refused_queries(&config, &file) {
-        refused if refused.is_empty() => Ok(config),
-        refused => Err(ConfigErrors(refused)),
-    });
+    let no_worker_sends =
+        |query: &str, kind| guard::check(query, kind).map(drop).map_err(|refusal| refusal.to_string());
+    let checked = config::load_checking(&args.config.path, &config::from_environment, &no_worker_sends);
     match (&checked, args.output) {
         (Ok(config), Output::Json) => print_json(&valid_json(config, &file, clock::wall_now()))?,
         (Ok(config), Output::Text) => print(&valid_text(config, &file, clock::wall_now()))?,
@@ -40,28 +39,6 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<ExitCode> {
         (Err(errors), Output::Text) => print(&format!("{errors}\n{}\n", summary(errors.0.len(), "error")))?,
     }
     Ok(if checked.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// The queries that no worker would send.
-fn refused_queries(config: &Config, file: &str) -> Vec<ConfigProblem> {
-    let refusal = |(index, alert): (usize, &AlertConfig)| {
-        let definition = &alert.definition;
-        let refusal = guard::check(&definition.query, kind_of(config, &definition.source)?).err()?;
-        Some(ConfigProblem {
-            file: file.to_owned(),
-            line: 0,
-            column: 0,
-            path: format!("alerts[{index}].query"),
-            message: format!("alert `{}`: {refusal}", definition.name),
-            help: String::new(),
-        })
-    };
-    config.alerts.iter().enumerate().filter_map(refusal).collect()
-}
-
-/// The kind of a source, if this process can know it: its URL may be in variables that only workers have.
-fn kind_of(config: &Config, source: &SourceName) -> Option<DatabaseKind> {
-    Some(config.sources.get(source)?.resolve().ok()?.kind)
 }
 
 fn next_due(alert: &AlertConfig, now: Timestamp) -> Option<Timestamp> {

@@ -63,7 +63,7 @@ pub async fn start(settings: Settings, config: Config, process: &Process) -> any
     let store =
         Store::connect(&settings.state.database, StoreRole::Member).context("cannot open the state database")?;
     let channels = Channels::new(&config)?;
-    let bus = Bus::connect(&settings.nats, &process.node, &process.health).await?;
+    let bus = Bus::connect(&settings.nats, &format!("notifier {}", process.node), &process.health).await?;
     process.health.report("notifications", channels.check());
 
     let wake = Arc::new(Notify::new());

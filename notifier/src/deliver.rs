@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use sqlsentinel_common::clock::BootInstant;
 use sqlsentinel_common::store::outbox::{Claim, NoticeKind, Receipt};
 use sqlsentinel_common::store::{Store, StoreError};
+use sqlsentinel_common::timestamp::milliseconds;
 
 use crate::channel::{Channels, SEND_TIMEOUT};
 use crate::metrics::Metrics;
@@ -107,7 +108,7 @@ impl Deliverer {
 fn log(claim: &Claim, receipt: &Receipt, took: Duration) {
     let (alert_name, execution_id) = (&claim.alert_name, &claim.execution_id);
     let (notification_id, channel, attempt) = (&claim.notification_id, &claim.channel, claim.attempt);
-    let (kind, duration_ms) = (claim.kind.as_str(), took.as_secs_f64() * 1e3);
+    let (kind, duration_ms) = (claim.kind.as_str(), milliseconds(took));
     match receipt {
         Receipt::Sent => {
             tracing::info!(

@@ -17,6 +17,7 @@ use crate::consume::Consumer;
 use crate::execute::{Executor, Seats};
 use crate::metrics::Metrics;
 use crate::reach::Reach;
+use crate::role;
 use crate::source::Source;
 
 /// What a worker can be told.
@@ -41,7 +42,7 @@ pub struct Settings {
 
 /// Starts a worker in `process`: it serves every source of `config`, whether it can be reached now or not.
 pub async fn start(settings: Settings, config: Config, process: &Process) -> anyhow::Result<()> {
-    let bus = Bus::connect(&settings.nats, &process.node, &process.health).await?;
+    let bus = Bus::connect(&settings.nats, &format!("worker {}", process.node), &process.health).await?;
     let metrics = Metrics::register(&process.registry).context("cannot register the worker's metrics")?;
     let reach = Reach::new(process.health.clone(), config.sources.keys().cloned());
     let shared = Arc::new(Semaphore::new(usize::from(settings.concurrency)));
@@ -63,7 +64,9 @@ pub async fn start(settings: Settings, config: Config, process: &Process) -> any
             reach: reach.clone(),
             stop: process.tasks.stop(),
         };
-        process.tasks.spawn("worker lane", Consumer::new(Arc::new(executor), connections).run());
+        let executor = Arc::new(executor);
+        process.tasks.spawn("role watch", role::watch(Arc::clone(&executor)));
+        process.tasks.spawn("worker lane", Consumer::new(executor, connections).run());
     }
     process.tasks.spawn("worker api", answer_operators(bus, sources, process));
     Ok(())

@@ -17,6 +17,7 @@ use sqlsentinel_common::delivery::Delivery;
 use sqlsentinel_common::lifecycle::Stop;
 use sqlsentinel_common::messages::{Job, MESSAGE_VERSION, OutcomeMessage};
 use sqlsentinel_common::outcome::{ErrorKind, Verdict};
+use sqlsentinel_common::timestamp::{Timestamp, milliseconds};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -78,7 +79,7 @@ impl Seats {
 /// How a run ended, and what it took.
 struct Ended {
     verdict: Verdict,
-    started_at: sqlsentinel_common::timestamp::Timestamp,
+    started_at: Timestamp,
     duration: Duration,
 }
 
@@ -178,7 +179,7 @@ impl Executor {
             source: job.source.clone(),
             worker: self.node.clone(),
             started_at,
-            duration_ms: duration.as_secs_f64() * 1e3,
+            duration_ms: milliseconds(duration),
             verdict,
         };
         let mut stored = self.publish(&outcome).await;

@@ -1,7 +1,7 @@
 //! The worker: pulls jobs, runs their queries without touching anything, and publishes what came of them.
 //!
 //! One job's way: [`consume`] ⇒ [`execute`] → [`run`] → [`guard`] → [`source`] → [`answer`] → [`verdict`] ⇒ the bus.
-//! [`app`] wires it, [`metrics`] and [`reach`] say how it is doing. It keeps no state: killing every worker loses nothing.
+//! [`app`] wires it, [`metrics`], [`reach`] and [`role`] say how it is doing. It keeps no state: killing every worker loses nothing.
 //!
 //! `ctl run` needs no cluster: it opens a [`source::Source`] and calls [`run::run_once`].
 
@@ -12,6 +12,7 @@ pub mod execute;
 pub mod guard;
 pub mod metrics;
 pub mod reach;
+pub mod role;
 pub mod run;
 pub mod source;
 pub mod verdict;

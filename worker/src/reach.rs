@@ -1,6 +1,7 @@
-//! What this worker can reach: its lanes on NATS (check `jobs`) and its databases (check `alert_database`).
+//! What this worker can reach: its lanes on NATS (check `jobs`), its databases (check `alert_database`), and what it
+//! could do there (check `read_only`).
 //!
-//! Lanes and runs report here; the health checks are put together from all of them. One source out of reach degrades a
+//! Lanes, runs and [`role`] report here; the health checks are put together from all of them. One source out of reach degrades a
 //! worker that serves others; a worker that reaches none is unhealthy.
 
 use std::collections::BTreeMap;
@@ -9,12 +10,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sqlsentinel_common::alert::SourceName;
 use sqlsentinel_common::health::{Check, Health};
 
+use crate::role;
+use crate::source::Role;
+
 /// How the sources of a worker are. Clones are handles to the same states.
 #[derive(Clone, Debug)]
 pub struct Reach {
     health: Health,
     lanes: States,
     databases: States,
+    roles: Arc<Mutex<BTreeMap<SourceName, Role>>>,
 }
 
 type States = Arc<Mutex<BTreeMap<SourceName, State>>>;
@@ -35,6 +40,7 @@ impl Reach {
             health,
             lanes: States::new(Mutex::new(lanes.collect())),
             databases: States::new(Mutex::new(untried)),
+            roles: Arc::default(),
         };
         reach.health.report("jobs", check(&reach.lanes));
         reach.health.report("alert_database", check(&reach.databases));
@@ -52,6 +58,16 @@ impl Reach {
     pub fn database(&self, source: &SourceName, state: Result<(), String>) {
         if note(&self.databases, source, state) {
             self.health.report("alert_database", check(&self.databases));
+        }
+    }
+
+    /// Which role `source` connects as.
+    pub fn role(&self, source: &SourceName, role: Role) {
+        // Every entry is replaced whole, so a poisoned lock is still good.
+        let mut roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
+        roles.insert(source.clone(), role);
+        if let Some(check) = role::check(&roles) {
+            self.health.report("read_only", check);
         }
     }
 }

@@ -22,6 +22,9 @@ use crate::guard::GuardedQuery;
 
 pub use self::error::SourceError;
 
+/// How long the question about a role may take, waiting for a connection included.
+const ROLE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// One target database. Opening it connects to nothing: connections are made by the first runs, and kept.
 #[derive(Debug)]
 pub struct Source {
@@ -55,6 +58,15 @@ pub struct Bounds<'a> {
     pub cancel: &'a CancellationToken,
 }
 
+/// The role that a source's sessions have at its database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Role {
+    /// Its name.
+    pub name: String,
+    /// Why it could write; none if it can only read.
+    pub could_write: Option<String>,
+}
+
 impl Source {
     /// A source that holds at most `connections` connections.
     pub fn open(name: SourceName, url: &DatabaseUrl, connections: usize) -> Result<Self, SourceError> {
@@ -86,6 +98,18 @@ impl Source {
         match &self.database {
             Database::Postgres(postgres) => postgres.run(query, tag, bounds).await,
             Database::Sqlite(sqlite) => sqlite.run(query, bounds).await,
+        }
+    }
+
+    /// The role of this source's sessions, by one query on one of its connections; none where there are no roles. Who
+    /// may write to a SQLite file says nothing: the same user often owns it, and it is opened for reading only.
+    pub async fn role(&self, cancel: &CancellationToken) -> Result<Option<Role>, SourceError> {
+        match &self.database {
+            Database::Postgres(postgres) => {
+                let bounds = Bounds { timeout: ROLE_TIMEOUT, limits: &Limits::default(), cancel };
+                postgres.role(bounds).await.map(Some)
+            }
+            Database::Sqlite(_) => Ok(None),
         }
     }
 }

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use chrono_tz::Tz;
 
-use super::database_url::normalise_database_url;
+use super::database_url::{DatabaseKind, normalise_database_url};
 use super::error::ConfigErrors;
 use super::interpolate::{Environment, Setting, braced_variables};
 use super::keys::{self, shown, suggestion};
 use super::raw::{Node, Place, Value};
 use super::section::{Item, Reader, Section};
-use super::{AlertConfig, ChannelConfig, Config, SourceConfig, scalar, webhook};
+use super::{AlertConfig, ChannelConfig, Config, QueryCheck, SourceConfig, scalar, webhook};
 use crate::alert::{AlertDefinition, ChannelKind, MAX_ALERT_NAME, Route, SourceName};
 use crate::schedule::Schedule;
 
@@ -20,10 +20,15 @@ const ERROR_AFTER: u32 = 3;
 type Sources = BTreeMap<SourceName, SourceConfig>;
 
 /// Makes `root` into a configuration, or says everything that is wrong with it.
-pub(super) fn check(root: &Node, file: &str, environment: &Environment<'_>) -> Result<Config, ConfigErrors> {
+pub(super) fn check(
+    root: &Node,
+    file: &str,
+    environment: &Environment<'_>,
+    query_check: &QueryCheck<'_>,
+) -> Result<Config, ConfigErrors> {
     let mut reader =
         Reader { file, environment, problems: Vec::new(), warnings: Vec::new(), told_about_weekdays: false };
-    let config = read_file(&mut reader, root);
+    let config = read_file(&mut reader, root, query_check);
     let Reader { mut problems, mut warnings, .. } = reader;
     warnings.sort_by_key(|warning| (warning.line, warning.column));
     problems.sort_by_key(|problem| (problem.line, problem.column));
@@ -33,7 +38,11 @@ pub(super) fn check(root: &Node, file: &str, environment: &Environment<'_>) -> R
     }
 }
 
-fn read_file(reader: &mut Reader<'_>, root: &Node) -> Option<(Sources, Vec<AlertConfig>)> {
+fn read_file(
+    reader: &mut Reader<'_>,
+    root: &Node,
+    query_check: &QueryCheck<'_>,
+) -> Option<(Sources, Vec<AlertConfig>)> {
     if matches!(root.value, Value::Null) {
         reader.problem(root.place, "", "the file is empty", "it needs `database:` and `alerts:`");
         return None;
@@ -50,7 +59,7 @@ fn read_file(reader: &mut Reader<'_>, root: &Node) -> Option<(Sources, Vec<Alert
     let mut read = Vec::with_capacity(items.len());
     for item in &items {
         let Some(section) = reader.section(item, &keys::ALERT) else { continue };
-        let alert = Alert { section: &section, sources: &sources, default_timezone: timezone };
+        let alert = Alert { section: &section, sources: &sources, default_timezone: timezone, query_check };
         let name = alert.read_name(reader, &mut names);
         read.extend(alert.read(reader, name));
     }
@@ -124,6 +133,7 @@ struct Alert<'a, 'n> {
     section: &'a Section<'n>,
     sources: &'a Sources,
     default_timezone: Tz,
+    query_check: &'a QueryCheck<'a>,
 }
 
 impl Alert<'_, '_> {
@@ -151,8 +161,8 @@ impl Alert<'_, '_> {
     /// problem may come out of this with a default in its place; a file with a problem comes to nothing.
     fn read(&self, reader: &mut Reader<'_>, name: Option<String>) -> Option<AlertConfig> {
         let description = self.section.get("description").and_then(|item| reader.text(&item)).unwrap_or_default();
-        let query = self.read_query(reader);
         let source = self.read_source_name(reader);
+        let query = self.read_query(reader, source.as_ref());
         let schedule = self.read_schedule(reader);
         let timeout = self.section.get("timeout").and_then(|item| read_timeout(reader, &item));
         let enabled = self.section.get("enabled").and_then(|item| read_enabled(reader, &item)).unwrap_or(true);
@@ -171,7 +181,7 @@ impl Alert<'_, '_> {
         Some(AlertConfig { definition, channels })
     }
 
-    fn read_query(&self, reader: &mut Reader<'_>) -> Option<String> {
+    fn read_query(&self, reader: &mut Reader<'_>, source: Option<&SourceName>) -> Option<String> {
         let item = reader.required(self.section, "query", "a query returns a row with a column `status`")?;
         let query = reader.verbatim(&item)?;
         if query.trim().is_empty() {
@@ -185,7 +195,18 @@ impl Alert<'_, '_> {
             let help = "write the value into the query (`query_env`, which lists the variables, is not supported yet)";
             reader.warning(item.node.place, &item.path, message, help);
         }
+        if let Some(kind) = source.and_then(|name| self.kind_of(name, reader.environment))
+            && let Err(refusal) = (self.query_check)(query, kind)
+        {
+            reader.problem(item.node.place, &item.path, refusal, "");
+        }
         Some(query.to_owned())
+    }
+
+    /// The kind of a source, if this process can know it: its URL may be in variables that only workers have.
+    fn kind_of(&self, source: &SourceName, environment: &Environment<'_>) -> Option<DatabaseKind> {
+        let url = self.sources.get(source)?.url.resolve_with(environment).ok()?;
+        Some(normalise_database_url(url.expose()).ok()?.kind)
     }
 
     /// `database:`, or else `default`, or else the only one there is.

@@ -58,7 +58,10 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let text = error.to_string();
         match &error {
-            sqlx::Error::Database(database) => of_code(database.code().as_deref().unwrap_or_default(), text),
+            // The message alone: the whole error ends in a line of the server's own source.
+            sqlx::Error::Database(database) => {
+                of_code(database.code().as_deref().unwrap_or_default(), database.message().to_owned())
+            }
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
             | sqlx::Error::PoolTimedOut

@@ -12,6 +12,7 @@ use sqlsentinel_common::outcome::RunStatus;
 use sqlsentinel_common::secret::Secret;
 use sqlsentinel_common::settings::StateSettings;
 use sqlsentinel_notifier::channel::Channels;
+use sqlsentinel_worker::role;
 use sqlsentinel_worker::run::{Run, run_once};
 use sqlsentinel_worker::source::Source;
 use tokio_util::sync::CancellationToken;
@@ -32,15 +33,23 @@ pub(super) async fn report(
     database_url: Option<&Secret>,
 ) -> HealthReport {
     let mut checks = BTreeMap::from([("state_database".to_owned(), state_database(state).await)]);
+    let mut roles = BTreeMap::new();
     for (name, url) in databases(config, database_url) {
         let check = match url {
-            Some(Ok(url)) => alert_database(&name, &url).await,
+            Some(Ok(url)) => match Source::open(name.clone(), &url, 1) {
+                Ok(source) => {
+                    roles.extend(role::of(&source).await.map(|role| (name.clone(), role)));
+                    alert_database(&source).await
+                }
+                Err(error) => Check::unhealthy(error.to_string()),
+            },
             Some(Err(error)) => Check::unhealthy(error.to_string()),
             None => Check::not_configured("DATABASE_URL not set"),
         };
         let name = if name == SourceName::default_source() { String::new() } else { format!("_{name}") };
         checks.insert(format!("alert_database{name}"), check);
     }
+    checks.extend(role::check(&roles).map(|check| ("read_only".to_owned(), check)));
     checks.insert("notifications".to_owned(), notifications(config));
     HealthReport::new(clock::wall_now(), checks)
 }
@@ -74,14 +83,10 @@ async fn state_database(settings: &StateSettings) -> Check {
     }
 }
 
-async fn alert_database(name: &SourceName, url: &DatabaseUrl) -> Check {
+async fn alert_database(source: &Source) -> Check {
     let started = Instant::now();
-    let source = match Source::open(name.clone(), url, 1) {
-        Ok(source) => source,
-        Err(error) => return Check::unhealthy(error.to_string()),
-    };
     let run = Run { alert_name: "healthcheck", execution_id: ExecutionId::manual(), query: PROBE, timeout: TIMEOUT };
-    match run_once(&source, &run, &CancellationToken::new()).await {
+    match run_once(source, &run, &CancellationToken::new()).await {
         Ok(verdict) if verdict.status == RunStatus::Ok => {
             Check::healthy("Database connection OK").with_latency(started.elapsed())
         }

@@ -69,10 +69,41 @@ fn validate_says_where_a_file_is_wrong_and_exits_1() -> Result {
 #[test]
 fn validate_refuses_a_query_that_no_worker_would_send() -> Result {
     let place = place()?;
-    place.write("bad.yaml", &ALERTS.replace("SELECT status FROM nowhere", "DELETE FROM orders"))?;
+    let bad = ALERTS.replace("SELECT status FROM nowhere", "DELETE FROM orders").replace("@daily", "@dayly");
+    place.write("bad.yaml", &bad)?;
     let ran = place.ctl(&["validate", "bad.yaml"])?;
     assert_eq!(ran.code, 1, "{ran:?}");
-    assert!(ran.out.contains("alerts[2].query") && ran.out.contains("DELETE"), "{ran:?}");
+    assert!(ran.out.contains("bad.yaml:17:12: alerts[2].query: ") && ran.out.contains("DELETE"), "{ran:?}");
+    assert!(ran.out.contains("@dayly"), "what else is wrong is told with it: {ran:?}");
+
+    let ran = place.ctl(&["validate", "bad.yaml", "--output", "json"])?;
+    let report: Value = serde_json::from_str(&ran.out)?;
+    let refused = &report["errors"][1];
+    assert_eq!((ran.code, &report["valid"]), (1, &json!(false)), "{ran:?}");
+    assert_eq!(
+        (&refused["file"], &refused["line"], &refused["column"], &refused["path"]),
+        (&json!("bad.yaml"), &json!(17), &json!(12), &json!("alerts[2].query")),
+        "{ran:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn validate_does_not_judge_a_query_by_a_dialect_that_it_cannot_know() -> Result {
+    let place = Place::new()?;
+    place.write("alerts.yaml", &ALERTS.replace("SELECT status FROM nowhere", "DELETE FROM orders"))?;
+    let ran = place.ctl(&["validate", "alerts.yaml"])?;
+    assert_eq!(ran.code, 0, "TARGET_URL is not set here: {ran:?}");
+    Ok(())
+}
+
+#[test]
+fn a_wrong_variable_is_named_with_its_flag() -> Result {
+    let place = Place::new()?.with("LOG_FORMAT", "xml").with("SQLSENTINEL_BATCH", "many");
+    let ran = place.ctl(&["daemon", "alerts.yaml"])?;
+    assert!(ran.code == 2 && ran.err.contains("--log-format <FORMAT> (LOG_FORMAT)"), "{ran:?}");
+    let ran = place.with("LOG_FORMAT", "json").ctl(&["daemon", "alerts.yaml"])?;
+    assert!(ran.code == 2 && ran.err.contains("--batch <N> (SQLSENTINEL_BATCH)"), "{ran:?}");
     Ok(())
 }
 

@@ -6,12 +6,14 @@
 //! so that a cell of a gigabyte stays where it is.
 
 mod classify;
+mod role;
 mod statement;
 
 use std::time::Duration;
 
 use futures::TryStreamExt;
 use serde::de::{Deserializer, MapAccess, Visitor};
+use sqlsentinel_common::ids::ExecutionId;
 use sqlsentinel_common::secret::Secret;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row as _, ValueRef};
@@ -19,7 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use self::classify::{Fate, classify, fate};
 use super::stock::{Kept, Stock};
-use super::{Bounds, SourceError, Tag};
+use super::{Bounds, Role, SourceError, Tag};
 use crate::answer::{Answer, Limits, Row};
 use crate::guard::GuardedQuery;
 
@@ -62,6 +64,14 @@ impl Postgres {
     ) -> Result<Answer, SourceError> {
         let run = self.run_inner(query, tag, bounds).await;
         run.map_err(|error| error.without(self.password.as_deref()))
+    }
+
+    /// What the role of this source's sessions may do.
+    pub(super) async fn role(&self, bounds: Bounds<'_>) -> Result<Role, SourceError> {
+        let tag = Tag { alert_name: role::TAG, execution_id: ExecutionId::manual() };
+        let answer = self.run(&role::QUERY, tag, bounds).await?;
+        role::read(&answer)
+            .ok_or_else(|| SourceError::Query("the server's answer about the role is not ours".to_owned()))
     }
 
     async fn run_inner(
