@@ -91,13 +91,13 @@ async fn each_source_has_a_lane_of_its_own(fixture: Fixture) -> Result<()> {
 async fn a_rescued_fire_has_the_next_attempt_and_is_published_again(fixture: Fixture) -> Result<()> {
     let ledger = Ledger::of(fixture).await?;
     let mark = ledger.plan(vec![ledger.fire("a", 0, "default").await?], 10).await?;
-    let lost = ledger.fixture.store.unsettled(mark, 0, 10).await?;
+    let lost = ledger.unsettled(mark).await?;
     assert_eq!(lost.len(), 1);
     assert_eq!(ledger.fixture.store.requeue(&ledger.term, &lost).await?, 1);
     let again = ledger.unpublished(mark).await?;
     assert_eq!(again.iter().map(|fire| fire.attempt).collect::<Vec<_>>(), [2]);
     // Not yet published again, so not to be looked for.
-    assert!(ledger.fixture.store.unsettled(mark, 0, 10).await?.is_empty());
+    assert!(ledger.unsettled(mark).await?.is_empty());
     Ok(())
 }
 
@@ -105,7 +105,7 @@ async fn a_fire_that_moved_on_is_not_rescued(fixture: Fixture) -> Result<()> {
     let ledger = Ledger::of(fixture).await?;
     let (one, two) = (ledger.fire("a", 0, "default").await?, ledger.fire("b", 0, "default").await?);
     let mark = ledger.plan(vec![one.clone(), two], 10).await?;
-    let seen: Vec<QueuedFire> = ledger.fixture.store.unsettled(mark, 0, 10).await?;
+    let seen: Vec<QueuedFire> = ledger.unsettled(mark).await?;
     ledger.expire(&one).await?;
     assert_eq!(ledger.fixture.store.requeue(&ledger.term, &seen).await?, 1);
     assert_eq!(ledger.fixture.store.requeue(&ledger.term, &seen).await?, 0);
@@ -182,6 +182,11 @@ impl Ledger {
 
     async fn unpublished(&self, after: Mark) -> Result<Vec<QueuedFire>> {
         Ok(self.fixture.store.unpublished(after).await?)
+    }
+
+    /// However recently they were queued: SQLite's clock has milliseconds, and a test is quicker.
+    async fn unsettled(&self, published: Mark) -> Result<Vec<QueuedFire>> {
+        Ok(self.fixture.store.unsettled(published, -1_000_000, 10).await?)
     }
 
     async fn expire(&self, fire: &NewFire) -> Result<()> {
