@@ -26,7 +26,9 @@ async fn while_notifiers_are_away_the_target_is_still_queried_once_a_fire(state:
     let mut scene = Scene::set(plan, Kind::Postgres).await?;
     scene.target.set("orders", "ALERT", 7).await?;
     scene.play(&scene.configuration().alert("orders", "every 1s", &scene.target.query("orders")))?;
-    scene.until_more("orders", "ALERT", 1).await?;
+    // The alert has been told, receipt and all: what is killed next has nothing under way.
+    let told = || async { scene.cluster.ledger.notifications(Some("orders")).await };
+    eventually("the alert is told", SOON, told, |seen| seen.iter().any(|notice| notice.status == "SENT")).await?;
     scene.cluster.kill_all(Role::Notifier).await?;
 
     // One more run, whose outcome then waits; the alert's next fires do not overlap it. Several rescues pass meanwhile.
@@ -36,7 +38,8 @@ async fn while_notifiers_are_away_the_target_is_still_queried_once_a_fire(state:
     let until = now() + 5 * rescue_seconds * SECOND;
     let planned = || async { Ok(scene.cluster.ledger.leadership().await?.planned_through) };
     eventually("the leader goes on for several rescues", SOON, planned, |through| *through > until).await?;
-    assert_eq!(scene.cluster.nats.depth("RESULTS").await?, Some(1), "the outcome waits");
+    // And perhaps one that was recorded, but not acked any more.
+    assert!(scene.cluster.nats.depth("RESULTS").await?.is_some_and(|depth| depth >= 1), "the outcome waits");
     let moment = now();
     scene.cluster.start()?;
     let fires = scene.until_closed(moment, SOON).await?;
