@@ -6,6 +6,7 @@
 mod declare;
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::context::traits::Publisher;
@@ -90,8 +91,7 @@ impl Bus {
     /// Publishing before the connection stands fails as unconfirmed. `name` is the connection's, at the server and in
     /// our log lines: one process may hold several.
     pub async fn connect(settings: &NatsSettings, name: &str, health: &Health) -> Result<Self, BusError> {
-        health.report("nats", Check::unhealthy("not connected yet"));
-        let reporter = Reporter { connection: name.to_owned(), health: health.clone() };
+        let reporter = Reporter::new(name, settings.servers.join(", "), health.clone());
         let mut options = ConnectOptions::new()
             .name(format!("sqlsentinel {name}"))
             .retry_on_initial_connect()
@@ -259,20 +259,38 @@ fn encode(action: &'static str, message: &impl serde::Serialize) -> Result<Bytes
 /// Says what happens to one connection.
 struct Reporter {
     connection: String,
+    servers: String,
     health: Health,
+    /// Whether the log has said that the servers are out of reach: every attempt fails alike, several times a second.
+    told: AtomicBool,
 }
 
 impl Reporter {
+    fn new(connection: &str, servers: String, health: Health) -> Self {
+        health.report("nats", Check::unhealthy(format!("not connected to {servers} yet")));
+        Self { connection: connection.to_owned(), servers, health, told: AtomicBool::new(false) }
+    }
+
     fn report(&self, event: &Event) {
-        let connection = self.connection.as_str();
+        let (connection, servers) = (self.connection.as_str(), self.servers.as_str());
         match event {
             Event::Connected => {
+                self.told.store(false, Ordering::Relaxed);
                 tracing::info!(connection, "connected to NATS");
                 self.health.report("nats", Check::healthy("connected"));
             }
             Event::Disconnected => {
                 tracing::warn!(connection, "lost the connection to NATS");
-                self.health.report("nats", Check::unhealthy("not connected"));
+                self.health.report("nats", Check::unhealthy(format!("lost the connection to {servers}")));
+            }
+            Event::ClientError(_) if self.told.swap(true, Ordering::Relaxed) => {}
+            Event::ClientError(error) => {
+                tracing::warn!(
+                    connection,
+                    servers,
+                    %error,
+                    "cannot reach NATS, trying on: check that it runs and that --nats-url (NATS_URL) names it"
+                );
             }
             Event::Closed => tracing::debug!(connection, "closed the connection to NATS"),
             Event::LameDuckMode | Event::Draining => tracing::info!(connection, %event, "NATS"),

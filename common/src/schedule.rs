@@ -59,7 +59,9 @@ pub enum ScheduleError {
     #[error("`{0}` is not known: use @yearly, @monthly, @weekly, @daily, @hourly, or `every 30s`")]
     Nickname(String),
     /// A field that croner refuses.
-    #[error("not a cron schedule: {0}")]
+    #[error(
+        "not a cron schedule: {0} The fields are: [second 0-59] minute 0-59, hour 0-23, day 1-31, month 1-12, weekday 0-7"
+    )]
     Cron(String),
     /// No date ever matches.
     #[error("`{0}` never fires: no date matches its day, month and weekday fields")]

@@ -205,6 +205,7 @@ impl Candidate {
 
     /// Brings the schema up to date, as often as it takes for the database to be there.
     async fn prepare(&self, stop: &Stop) -> anyhow::Result<Option<ClusterId>> {
+        self.process.health.report("state_database", Check::unhealthy("not reached yet"));
         loop {
             match self.store.migrate().await {
                 Ok(cluster) => return Ok(Some(cluster)),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::STATEMENT_TIMEOUT;
+use super::{ACQUIRE_TIMEOUT, STATEMENT_TIMEOUT};
 
 /// Why the state database did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -62,9 +62,13 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::Database(database) => {
                 of_code(database.code().as_deref().unwrap_or_default(), database.message().to_owned())
             }
+            // The pool keeps the cause to itself.
+            sqlx::Error::PoolTimedOut => Self::Unavailable(format!(
+                "no connection within {} s: check that it runs and that --state-db (STATE_DB_URL) names it",
+                ACQUIRE_TIMEOUT.as_secs()
+            )),
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
-            | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::Protocol(_)
             | sqlx::Error::WorkerCrashed => Self::Unavailable(text),
