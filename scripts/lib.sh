@@ -94,3 +94,29 @@ need_postgres() {
     apt_install "postgresql-$POSTGRESQL_MAJOR"
     postgres_bin >/dev/null || die "PostgreSQL $POSTGRESQL_MAJOR was installed, but its server programs were not found"
 }
+
+# Servers are not on everybody's path.
+have_mariadb() {
+    have mariadb-install-db && { have mariadbd || [[ -x /usr/sbin/mariadbd ]]; }
+}
+
+# The tests run a server of their own. Debian's package would start one of the system's at installation: its own policy
+# hook forbids that while we install, if nobody has one already.
+need_mariadb() {
+    have_mariadb && return
+    local policy=/usr/sbin/policy-rc.d ours=
+    if have apt-get && [[ ! -e $policy ]]; then
+        as_root sh -c "printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy"
+        ours=1
+    fi
+    local installed=0
+    # A subshell, since `die` in it must not keep us from taking the policy away again.
+    (apt_install mariadb-server) || installed=$?
+    [[ -z $ours ]] || as_root rm -f "$policy"
+    ((installed == 0)) || die "mariadb-server could not be installed"
+    if have systemctl && [[ -d /run/systemd/system ]]; then
+        # Enabled by the package for the next boot.
+        as_root systemctl disable --quiet mariadb.service || say "mariadb.service stays enabled: disable it if it is not wanted"
+    fi
+    have_mariadb || die "mariadb-server was installed, but its server programs were not found"
+}

@@ -9,6 +9,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+mod rules;
+
+pub use self::rules::{JudgingRules, OnEvent};
 use crate::schedule::Schedule;
 
 /// Longest alert name, in characters.
@@ -34,8 +37,11 @@ pub struct AlertDefinition {
     pub enabled: bool,
     /// Where notifications go, in the file's order.
     pub notify: Vec<Route>,
-    /// After how many errors in a row an error notification is sent.
+    /// After how many errors in a row they count as what `rules.on_error` says; by default, are told.
     pub error_after: u32,
+    /// When somebody is told. Absent from the JSON where nothing was said, so that such a version keeps its hash.
+    #[serde(default, skip_serializing_if = "JudgingRules::is_default")]
+    pub rules: JudgingRules,
 }
 
 /// One entry of `notify`, without its secrets.
@@ -51,14 +57,23 @@ pub struct Route {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChannelKind {
+    /// A mail.
+    Email,
+    /// A message to Slack.
+    Slack,
     /// An HTTP request with a JSON body.
     Webhook,
 }
 
 impl ChannelKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Email, Self::Slack, Self::Webhook];
+
     /// The name in configuration, SQL, logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Email => "email",
+            Self::Slack => "slack",
             Self::Webhook => "webhook",
         }
     }

@@ -11,19 +11,27 @@ use std::path::Path;
 
 use crate::alert::{AlertDefinition, ConfigHash, Route, SourceName};
 
+mod channel;
 mod check;
 mod database_url;
+mod email;
 mod error;
 mod interpolate;
+mod judging;
 mod keys;
+mod notify;
 mod raw;
 mod scalar;
 mod section;
+mod slack;
+mod template;
 mod webhook;
 
+pub use channel::{ChannelConfig, EmailConfig, SlackConfig, WebhookConfig, WebhookMethod};
 pub use database_url::{DatabaseKind, DatabaseUrl, DatabaseUrlError, normalise_database_url};
 pub use error::{ConfigErrors, ConfigProblem};
 pub use interpolate::{Environment, Setting, SyntaxError, UnresolvedSetting, from_environment};
+pub use template::{Field, Template, TemplateError};
 
 /// A whole configuration, valid.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,50 +58,6 @@ pub struct AlertConfig {
     pub definition: AlertDefinition,
     /// The routes of `definition.notify`, in the same order, with their settings.
     pub channels: Vec<(Route, ChannelConfig)>,
-}
-
-/// The settings of one entry of `notify`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ChannelConfig {
-    /// An HTTP request.
-    Webhook(WebhookConfig),
-}
-
-/// The settings of a webhook.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WebhookConfig {
-    /// Where it goes, unresolved.
-    pub url: Setting,
-    /// How it is sent.
-    pub method: WebhookMethod,
-    /// Additional headers, unresolved; the names are valid, and unique whatever their case.
-    pub headers: BTreeMap<String, Setting>,
-}
-
-/// The methods that a webhook may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum WebhookMethod {
-    /// `POST`, the default.
-    #[default]
-    Post,
-    /// `GET`, which sends no body.
-    Get,
-    /// `PUT`.
-    Put,
-    /// `PATCH`.
-    Patch,
-}
-
-impl WebhookMethod {
-    /// The name in HTTP.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Post => "POST",
-            Self::Get => "GET",
-            Self::Put => "PUT",
-            Self::Patch => "PATCH",
-        }
-    }
 }
 
 /// A source whose URL cannot be used by this process.

@@ -4,6 +4,7 @@
 //! checked them before it opened a socket, and what is wrong is a usage error (exit 2) that names flag and variable.
 //! Secrets are taken as [`Secret`] by parsers that cannot fail: clap quotes a value it cannot parse.
 
+mod channels;
 mod nats;
 mod origin;
 mod process;
@@ -17,6 +18,7 @@ use clap::builder::Resettable;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Args, Command};
 
+pub use self::channels::{ChannelSettings, SmtpSecurity, SmtpSettings};
 pub use self::nats::{NatsLogin, NatsSettings};
 pub use self::process::{ListenSettings, LogFormat, LogLevel, LogSettings, ProcessSettings};
 pub use self::state::StateSettings;

@@ -3,7 +3,7 @@
 //!
 //! Input: the database's URL. Output: [`Store`] with its transactions and the cluster's clock. Who writes what:
 //! [`leadership`], [`definitions`], [`fires`] and [`rescue`] are the leader's, behind the epoch; [`outcomes`] and [`outbox`] are the
-//! notifiers'; [`history`] only reads.
+//! notifiers'; [`silences`] operators'; [`history`] only reads.
 
 pub mod definitions;
 mod dialect;
@@ -14,6 +14,7 @@ pub mod leadership;
 pub mod outbox;
 pub mod outcomes;
 pub mod rescue;
+pub mod silences;
 
 use std::time::{Duration, Instant};
 
@@ -61,6 +62,9 @@ impl Store {
         let dialect = match url.kind {
             DatabaseKind::Postgres => Dialect::Postgres,
             DatabaseKind::Sqlite => Dialect::Sqlite,
+            DatabaseKind::Mysql => {
+                return Err(StoreError::Refused("it is PostgreSQL or SQLite, never MySQL".to_owned()));
+            }
         };
         let session = session_settings(dialect, role);
         let pool = AnyPoolOptions::new()
@@ -161,12 +165,11 @@ fn migrate_error(error: MigrateError) -> StoreError {
 
 fn pool_url(url: &DatabaseUrl) -> String {
     match url.kind {
-        DatabaseKind::Postgres => url.url.expose().to_owned(),
-        DatabaseKind::Sqlite if url.url.expose().contains("mode=") => url.url.expose().to_owned(),
-        DatabaseKind::Sqlite => {
+        DatabaseKind::Sqlite if !url.url.expose().contains("mode=") => {
             let separator = if url.url.expose().contains('?') { '&' } else { '?' };
             format!("{}{separator}mode=rwc", url.url.expose())
         }
+        DatabaseKind::Sqlite | DatabaseKind::Postgres | DatabaseKind::Mysql => url.url.expose().to_owned(),
     }
 }
 

@@ -129,7 +129,7 @@ fn gap(entry: &InForce, first: Timestamp, last: Timestamp, fires: i64, reason: &
 
 #[cfg(test)]
 mod tests {
-    use sqlsentinel_common::alert::{AlertDefinition, ConfigHash, SourceName};
+    use sqlsentinel_common::alert::{AlertDefinition, ConfigHash, JudgingRules, SourceName};
     use sqlsentinel_common::schedule::Schedule;
 
     use super::*;
@@ -152,6 +152,7 @@ mod tests {
             enabled: true,
             notify: Vec::new(),
             error_after: 3,
+            rules: JudgingRules::default(),
         };
         InForce { hash: ConfigHash::of(name), valid_from: at(valid_from), definition }
     }

@@ -8,7 +8,9 @@ use sqlsentinel_common::process::{self, VERSION};
 use sqlsentinel_common::settings::{self, LogFormat, LogLevel, LogSettings};
 use tokio::runtime::Runtime;
 
-use crate::{completions, daemon, healthcheck, history, init, run, schedule, status, validate};
+use crate::{
+    completions, daemon, healthcheck, history, init, run, schedule, silence, silences, status, unsilence, validate,
+};
 
 /// Runs SQL alerts, looks at them and at the cluster that runs them
 #[derive(Debug, Parser)]
@@ -28,6 +30,12 @@ enum Command {
     Daemon(Box<daemon::DaemonArgs>),
     /// Show the state of every alert
     Status(status::StatusArgs),
+    /// Keep an alert from being told for a while
+    Silence(silence::SilenceArgs),
+    /// End the silence of an alert
+    Unsilence(unsilence::UnsilenceArgs),
+    /// Show which alerts are silenced
+    Silences(silences::SilencesArgs),
     /// Show past runs
     History(history::HistoryArgs),
     /// Show when a schedule is due
@@ -71,6 +79,9 @@ fn one_shot(command: Command) -> anyhow::Result<ExitCode> {
             // Runs in a process of its own kind, see `main`.
             Command::Daemon(args) => Ok(daemon::run(*args)),
             Command::Status(args) => status::run(args).await,
+            Command::Silence(args) => silence::run(args).await,
+            Command::Unsilence(args) => unsilence::run(args).await,
+            Command::Silences(args) => silences::run(args).await,
             Command::History(args) => history::run(args).await,
             Command::Schedule(args) => schedule::run(&args),
             Command::Healthcheck(args) => healthcheck::run(args).await,

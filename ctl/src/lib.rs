@@ -1,7 +1,7 @@
 //! The operator's tool. [`cli`] reads the command line; each command is a file.
 //!
 //! Without a cluster: [`validate`], [`run`], [`schedule`], [`init`], [`status`], [`history`], [`healthcheck`].
-//! On one machine: [`daemon`], which runs the three services in one process. Of a cluster: [`status`] and [`healthcheck`].
+//! [`silence`], [`unsilence`] and [`silences`] keep alerts from being told. On one machine: [`daemon`], which runs the three services in one process. Of a cluster: [`status`] and [`healthcheck`].
 //! stdout is data ([`output`]), stderr is for what went wrong; exit codes are 0 (fine), 1 (not fine) and 2 (wrong usage).
 
 pub mod cli;
@@ -14,6 +14,9 @@ pub mod init;
 pub mod output;
 pub mod run;
 pub mod schedule;
+pub mod silence;
+pub mod silences;
 pub mod state;
 pub mod status;
+pub mod unsilence;
 pub mod validate;

@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind, Write};
 
 use serde::Serialize;
+use sqlsentinel_common::timestamp::Timestamp;
 
 /// Prints `text` as it is. A reader that has seen enough (`| head`) is no failure.
 pub fn print(text: &str) -> anyhow::Result<()> {
@@ -30,6 +31,11 @@ pub fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> Strin
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     };
     rows.iter().map(line).collect()
+}
+
+/// A time as people read it.
+pub fn moment(time: Timestamp) -> String {
+    time.to_datetime().format("%F %T UTC").to_string()
 }
 
 /// `text` on one line and without what a terminal would obey: it may come from a database.

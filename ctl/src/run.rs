@@ -19,7 +19,7 @@ use sqlsentinel_common::ids::ExecutionId;
 use sqlsentinel_common::messages::{MESSAGE_VERSION, OutcomeMessage};
 use sqlsentinel_common::outcome::{ErrorKind, Verdict};
 use sqlsentinel_common::process::Output;
-use sqlsentinel_common::settings::{ConfigSettings, StateSettings};
+use sqlsentinel_common::settings::{self, ConfigSettings, StateSettings};
 use sqlsentinel_common::store::{Store, StoreRole};
 use sqlsentinel_common::timestamp::milliseconds;
 use sqlsentinel_notifier::channel::Channels;
@@ -100,7 +100,7 @@ impl Ledger {
     async fn open(settings: &StateSettings, config: &Config) -> anyhow::Result<Self> {
         let store = Store::connect(&settings.database, StoreRole::Member)?;
         store.migrate().await.context("cannot prepare the state database")?;
-        let (recorder, channels) = (Recorder::new(store.clone()), Channels::new(config)?);
+        let (recorder, channels) = (Recorder::new(store.clone()), Channels::new(config, &settings::of_environment()?)?);
         let deliverer = Deliverer { store: store.clone(), channels, metrics: None };
         Ok(Self { store, recorder, deliverer })
     }

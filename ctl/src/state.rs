@@ -26,7 +26,7 @@ pub fn open_existing(settings: &StateSettings) -> anyhow::Result<Store> {
 pub fn sqlite_path(database: &DatabaseUrl) -> Option<PathBuf> {
     let url = match database.kind {
         DatabaseKind::Sqlite => database.url.expose(),
-        DatabaseKind::Postgres => return None,
+        DatabaseKind::Postgres | DatabaseKind::Mysql => return None,
     };
     let path = url.strip_prefix("sqlite://")?.split('?').next()?;
     (!path.is_empty() && path != ":memory:").then(|| Path::new(path).to_owned())

@@ -6,13 +6,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
+use sqlsentinel_common::config;
 use sqlsentinel_common::process::Output;
 use sqlsentinel_common::settings::{ConfigSettings, NatsSettings, StateSettings};
 use sqlsentinel_common::store::history::AlertStatus;
-use sqlsentinel_common::timestamp::Timestamp;
-use sqlsentinel_common::{clock, config};
 
-use crate::output::{print, print_json, table};
+use crate::output::{moment, print, print_json, table};
 use crate::{cluster, state};
 
 /// Whose state, and where to ask.
@@ -52,7 +51,7 @@ pub async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
             store.alert_statuses(args.alert.as_deref()).await.context("cannot read the alerts' states")?
         }
     };
-    let lines = lines(known, configured, args.alert.as_deref(), clock::wall_now());
+    let lines = lines(known, configured, args.alert.as_deref());
     match args.output {
         Output::Json => print_json(&lines)?,
         Output::Text => {
@@ -64,17 +63,12 @@ pub async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Every configured alert, with what is known of it; every known one where no configuration is given.
-fn lines(
-    known: Vec<AlertStatus>,
-    configured: Option<BTreeSet<String>>,
-    alert: Option<&str>,
-    now: Timestamp,
-) -> Vec<Line> {
+fn lines(known: Vec<AlertStatus>, configured: Option<BTreeSet<String>>, alert: Option<&str>) -> Vec<Line> {
     let names = configured.unwrap_or_else(|| known.iter().map(|status| status.alert_name.clone()).collect());
     let names = names.into_iter().filter(|name| alert.is_none_or(|alert| alert == name));
     let line = |alert_name: String| {
         let state = known.iter().find(|status| status.alert_name == alert_name).cloned();
-        let silenced = state.as_ref().and_then(|state| state.silenced_until).is_some_and(|until| until > now);
+        let silenced = state.as_ref().is_some_and(|state| state.silenced);
         Line { alert_name, silenced, state }
     };
     names.map(line).collect()
@@ -87,7 +81,7 @@ fn row(line: &Line) -> [String; 4] {
         line.alert_name.clone(),
         status,
         if line.silenced { "yes" } else { "no" }.to_owned(),
-        last.map_or_else(|| "-".to_owned(), |time| time.to_datetime().format("%F %T UTC").to_string()),
+        last.map_or_else(|| "-".to_owned(), moment),
     ]
 }
 
@@ -108,7 +102,8 @@ mod tests {
             alert_name: name.to_owned(),
             status: status.map(str::to_owned),
             last_outcome: Some(outcome.to_owned()),
-            silenced_until: Some(Timestamp::from_micros(50)),
+            silenced: true,
+            silenced_until: None,
             last_check: None,
             last_executed_at: None,
             consecutive_alerts: 0,
@@ -119,7 +114,7 @@ mod tests {
     fn shown(configured: Option<&[&str]>, alert: Option<&str>) -> Vec<[String; 4]> {
         let known = vec![known("a", Some("ALERT"), "ERROR"), known("gone", Some("OK"), "OK")];
         let configured = configured.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
-        lines(known, configured, alert, Timestamp::from_micros(49)).iter().map(row).collect()
+        lines(known, configured, alert).iter().map(row).collect()
     }
 
     #[test]

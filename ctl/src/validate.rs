@@ -8,10 +8,11 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 use sqlsentinel_common::clock;
-use sqlsentinel_common::config::{self, AlertConfig, Config};
+use sqlsentinel_common::config::{self, AlertConfig, Config, ConfigProblem};
 use sqlsentinel_common::process::Output;
-use sqlsentinel_common::settings::ConfigSettings;
+use sqlsentinel_common::settings::{self, ConfigSettings};
 use sqlsentinel_common::timestamp::Timestamp;
+use sqlsentinel_notifier::channel::left_to_the_environment;
 use sqlsentinel_worker::guard;
 
 use crate::output::{print, print_json, table};
@@ -31,7 +32,11 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<ExitCode> {
     let file = args.config.path.display().to_string();
     let no_worker_sends =
         |query: &str, kind| guard::check(query, kind).map(drop).map_err(|refusal| refusal.to_string());
-    let checked = config::load_checking(&args.config.path, &config::from_environment, &no_worker_sends);
+    let mut checked = config::load_checking(&args.config.path, &config::from_environment, &no_worker_sends);
+    if let Ok(config) = &mut checked {
+        let left = left_to_the_environment(config, &settings::of_environment()?);
+        config.warnings.extend(left.into_iter().map(|missing| needed_by_notifiers(&file, missing)));
+    }
     match (&checked, args.output) {
         (Ok(config), Output::Json) => print_json(&valid_json(config, &file, clock::wall_now()))?,
         (Ok(config), Output::Text) => print(&valid_text(config, &file, clock::wall_now()))?,
@@ -39,6 +44,18 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<ExitCode> {
         (Err(errors), Output::Text) => print(&format!("{errors}\n{}\n", summary(errors.0.len(), "error")))?,
     }
     Ok(if checked.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// This process need not be one that sends, so it is no error.
+fn needed_by_notifiers(file: &str, missing: &str) -> ConfigProblem {
+    ConfigProblem {
+        file: file.to_owned(),
+        line: 0,
+        column: 0,
+        path: String::new(),
+        message: format!("{missing}: notifiers need it"),
+        help: String::new(),
+    }
 }
 
 fn next_due(alert: &AlertConfig, now: Timestamp) -> Option<Timestamp> {

@@ -11,7 +11,7 @@ use sqlsentinel_common::config::Config;
 use sqlsentinel_common::health::{Check, Health};
 use sqlsentinel_common::lifecycle::Stop;
 use sqlsentinel_common::process::{Process, VERSION};
-use sqlsentinel_common::settings::{NatsSettings, StateSettings};
+use sqlsentinel_common::settings::{ChannelSettings, NatsSettings, StateSettings};
 use sqlsentinel_common::store::{Store, StoreRole};
 use tokio::sync::Notify;
 
@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::outbox::{self, Outbox};
 use crate::outcomes::{self, Outcomes};
 use crate::record::Recorder;
+use crate::sweep::{self, Sweep};
 
 /// A loop that has not shown itself for this long hangs.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(60);
@@ -41,6 +42,9 @@ pub struct Settings {
     /// How the loops work.
     #[command(flatten)]
     pub limits: Limits,
+    /// What channels need and the file does not say.
+    #[command(flatten)]
+    pub channels: ChannelSettings,
 }
 
 /// How much the notifier does at once.
@@ -62,22 +66,25 @@ pub async fn start(settings: Settings, config: Config, process: &Process) -> any
     let metrics = Metrics::register(&process.registry).context("cannot register the notifier's metrics")?;
     let store =
         Store::connect(&settings.state.database, StoreRole::Member).context("cannot open the state database")?;
-    let channels = Channels::new(&config)?;
+    let channels = Channels::new(&config, &settings.channels)?;
     let bus = Bus::connect(&settings.nats, &format!("notifier {}", process.node), &process.health).await?;
     process.health.report("notifications", channels.check());
 
     let wake = Arc::new(Notify::new());
     let stop = process.tasks.stop();
+    let recorder = Arc::new(Recorder::new(store.clone()));
+    let sweep = Sweep { recorder: recorder.clone(), wake: wake.clone(), health: process.health.clone() };
     let outcomes = Outcomes {
         bus: bus.clone(),
-        recorder: Arc::new(Recorder::new(store.clone())),
+        recorder,
         wake: wake.clone(),
         batch: settings.limits.batch.into(),
         health: process.health.clone(),
         metrics: metrics.clone(),
     };
+    let deliverer = Arc::new(Deliverer { store: store.clone(), channels, metrics: Some(metrics.clone()) });
     let outbox = Outbox {
-        deliverer: Arc::new(Deliverer { store: store.clone(), channels, metrics: Some(metrics.clone()) }),
+        deliverer: deliverer.clone(),
         concurrency: settings.limits.sender_concurrency.into(),
         lease: Duration::from_secs(settings.limits.claim_lease_seconds),
         wake,
@@ -85,9 +92,11 @@ pub async fn start(settings: Settings, config: Config, process: &Process) -> any
     };
     process.health.expect(outcomes::CHECK, SIGN_OF_LIFE);
     process.health.expect(outbox::CHECK, SIGN_OF_LIFE);
+    process.health.expect(sweep::CHECK, SIGN_OF_LIFE);
     process.tasks.spawn("outcomes", outcomes.run(stop.clone()));
     process.tasks.spawn("outbox", outbox.run(stop.clone()));
-    process.tasks.spawn("outbox watch", watch(store, process.health.clone(), metrics, stop.clone()));
+    process.tasks.spawn("sweep", sweep.run(stop.clone()));
+    process.tasks.spawn("outbox watch", watch(deliverer, process.health.clone(), metrics, stop.clone()));
     process
         .tasks
         .spawn("health requests", answer_health_requests(bus, process.node.clone(), process.health.clone(), stop));
@@ -110,11 +119,12 @@ async fn answer_health_requests(bus: Bus, node: String, health: Health, stop: St
     }
 }
 
-/// Measures the outbox, and how long the state database takes to say so.
-async fn watch(store: Store, health: Health, metrics: Metrics, stop: Stop) -> anyhow::Result<()> {
+/// Measures the outbox and how long the state database takes to say so, and tells how the channels are.
+async fn watch(deliverer: Arc<Deliverer>, health: Health, metrics: Metrics, stop: Stop) -> anyhow::Result<()> {
     while !stop.requested.is_cancelled() {
         let asked = Instant::now();
-        match store.outbox_backlog().await {
+        health.report("notifications", deliverer.channels.check());
+        match deliverer.store.outbox_backlog().await {
             Ok(backlog) => {
                 metrics.backlog(backlog);
                 health.report("state_database", Check::healthy("Database connection OK").with_latency(asked.elapsed()));

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use sqlsentinel_common::clock::BootInstant;
-use sqlsentinel_common::store::outbox::{Claim, NoticeKind, Receipt};
+use sqlsentinel_common::store::outbox::{Claim, Receipt};
 use sqlsentinel_common::store::{Store, StoreError};
 use sqlsentinel_common::timestamp::milliseconds;
 
@@ -67,8 +67,11 @@ impl Deliverer {
     }
 
     async fn attempt(&self, claim: &Claim) -> Result<Receipt, StoreError> {
-        if claim.kind == NoticeKind::ErrorResolved && self.store.error_never_left(claim).await? {
-            return Ok(Receipt::Skipped { reason: "the error it follows up on was never sent" });
+        if self.store.never_left(claim).await? {
+            return Ok(Receipt::Skipped { reason: "what it tells the end of was never sent" });
+        }
+        if self.store.overtaken(claim).await? {
+            return Ok(Receipt::Skipped { reason: "it was over before the alert's silence was" });
         }
         let sent = match serde_json::from_str::<Payload>(&claim.payload) {
             Ok(payload) => self.channels.send(claim, &payload).await,

@@ -2,7 +2,7 @@
 //!
 //! [`outcomes`] takes batches, [`record`] commits them with the [`judgement`] that [`transition`] makes of them by their
 //! [`definitions`]; [`outbox`] claims what is to be told, [`deliver`] makes one attempt: [`render`] says what, [`channel`]
-//! where, [`retry`] what follows. [`app`] wires the loops, [`metrics`] counts.
+//! where, [`retry`] what follows. [`sweep`] tells what silences have kept back. [`app`] wires the loops, [`metrics`] counts.
 //!
 //! A process that runs an alert once, without a cluster, uses the same functions: [`record::Recorder::record_manual`],
 //! then [`outbox::deliver_due`].
@@ -18,4 +18,5 @@ pub mod outcomes;
 pub mod record;
 pub mod render;
 pub mod retry;
+pub mod sweep;
 pub mod transition;

@@ -81,10 +81,11 @@ impl Metrics {
         registry.register(Box::new(metrics.outcomes.clone()))?;
         registry.register(Box::new(metrics.pending.clone()))?;
         registry.register(Box::new(metrics.oldest.clone()))?;
-        let channel = ChannelKind::Webhook.as_str();
-        metrics.duration.with_label_values(&[channel]);
-        for status in [SENT, FAILED, DEAD, SKIPPED] {
-            metrics.notifications.with_label_values(&[channel, status]);
+        for channel in ChannelKind::ALL.map(ChannelKind::as_str) {
+            metrics.duration.with_label_values(&[channel]);
+            for status in [SENT, FAILED, DEAD, SKIPPED] {
+                metrics.notifications.with_label_values(&[channel, status]);
+            }
         }
         for result in OutcomeResult::ALL {
             metrics.outcomes.with_label_values(&[result.as_label()]);

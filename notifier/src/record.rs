@@ -1,7 +1,8 @@
 //! The outcome transaction: from a batch of outcomes to history, states and the outbox.
 //!
 //! Input: outcomes, from the bus or from a run that a person asked for. Output: a [`Fate`] for each, once everything
-//! that follows from them is committed, together (invariant 3). Recording an outcome again changes nothing.
+//! that follows from them is committed, together (invariant 3). Recording an outcome again changes nothing. What silences
+//! have kept back goes the same way, without an outcome.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -9,11 +10,12 @@ use std::ops::Range;
 use sqlsentinel_common::alert::AlertDefinition;
 use sqlsentinel_common::ids::ExecutionId;
 use sqlsentinel_common::messages::OutcomeMessage;
-use sqlsentinel_common::store::outcomes::{FireProgress, LockedFire, OutcomeTx, RecordedRun, Trigger};
+use sqlsentinel_common::store::outbox::NoticeKind;
+use sqlsentinel_common::store::outcomes::{FireProgress, LastWord, LockedFire, OutcomeTx, RecordedRun, Trigger};
 use sqlsentinel_common::store::{Store, StoreError};
 
 use crate::definitions::{DefinitionCache, Definitions};
-use crate::judgement::{Decision, DefinedRun, Judgement, judge_all};
+use crate::judgement::{Decision, DefinedRun, Judgement, judge_all, judge_untold};
 
 /// What became of one outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,6 +136,78 @@ impl Recorder {
     }
 }
 
+/// How many alerts one look for untold ones may find.
+const UNTOLD_AT_ONCE: u32 = 256;
+
+impl Recorder {
+    /// Tells what silences have kept back and nobody keeps back any more. Returns how many notifications are new.
+    pub async fn record_untold(&self) -> Result<usize, StoreError> {
+        let (mut after, mut notifications) = (String::new(), 0);
+        loop {
+            let words = self.store.untold(&after, UNTOLD_AT_ONCE).await?;
+            let Some(last) = words.last() else { return Ok(notifications) };
+            after.clone_from(&last.alert_name);
+            let mut found = Vec::new();
+            for word in &words {
+                match &word.definition {
+                    // A disabled alert is not watched: whatever it was in may be over.
+                    Ok(definition) => found.extend(definition.enabled.then_some((word, definition))),
+                    Err(error) => {
+                        tracing::debug!(alert_name = word.alert_name, error, "cannot read the definition in force");
+                    }
+                }
+            }
+            if !found.is_empty() {
+                notifications += self.record_words(&found).await?;
+            }
+        }
+    }
+
+    /// One transaction over alerts that were found untold.
+    async fn record_words(&self, found: &[(&LastWord, &AlertDefinition)]) -> Result<usize, StoreError> {
+        self.store
+            .step(async {
+                let mut tx = self.store.begin_outcomes().await?;
+                let states = tx.lock_states(&found.iter().map(|(word, _)| word.alert_name.as_str()).collect()).await?;
+                let now = tx.now().await?;
+                let (mut told, mut all) = (Vec::new(), Judgement::default());
+                for (word, definition) in found {
+                    let Some(state) = states.get(&word.alert_name) else { continue };
+                    let judged = judge_untold(state, word, definition, now).map_err(unwritable)?;
+                    let Some(judgement) = judged else { continue };
+                    told.extend(judgement.decisions.into_iter().map(|decision| (*word, decision)));
+                    all.moved.extend(judgement.moved);
+                    all.notifications.extend(judgement.notifications);
+                }
+                tx.save_states(&all.moved).await?;
+                // Invariant: atomic. The states above and these commit together.
+                tx.enqueue(&all.notifications).await?;
+                tx.commit().await?;
+                for (word, Decision { reason, notices, .. }) in told {
+                    tracing::info!(
+                        alert_name = word.alert_name,
+                        execution_id = %word.execution_id,
+                        scheduled_for = %word.scheduled_for,
+                        status = word.verdict.status.as_str(),
+                        reason = reason.as_str(),
+                        notices = names(&notices),
+                        "silence is over"
+                    );
+                }
+                Ok(all.notifications.len())
+            })
+            .await
+    }
+}
+
+fn unwritable(error: serde_json::Error) -> StoreError {
+    StoreError::Invalid(format!("a notification cannot be written: {error}"))
+}
+
+fn names(notices: &[NoticeKind]) -> String {
+    notices.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(",")
+}
+
 /// A batch, sorted by what is to be done with its outcomes.
 struct Sorted<'a> {
     fates: Vec<Fate>,
@@ -196,8 +270,7 @@ async fn write(tx: &mut OutcomeTx, runs: &[DefinedRun<'_>]) -> Result<Judgement,
     tx.conclude_fires(runs.iter().map(|(run, _)| run)).await?;
     tx.insert_executions(runs.iter().map(|(run, _)| run)).await?;
     let alerts: BTreeSet<&str> = runs.iter().map(|(run, _)| run.alert_name).collect();
-    let judgement = judge_all(tx.lock_states(&alerts).await?, runs)
-        .map_err(|error| StoreError::Invalid(format!("a notification cannot be written: {error}")))?;
+    let judgement = judge_all(tx.lock_states(&alerts).await?, runs).map_err(unwritable)?;
     tx.save_states(&judgement.moved).await?;
     // Invariant: atomic. The states above and these commit together.
     tx.enqueue(&judgement.notifications).await?;
@@ -215,7 +288,7 @@ fn log(runs: &[DefinedRun<'_>], judgement: &Judgement) {
             duration_ms = run.outcome.duration_ms,
             late = run.late,
             reason = reason.as_str(),
-            notices = notices.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(","),
+            notices = names(notices),
             "outcome judged"
         );
     }

@@ -1,7 +1,14 @@
 //! What a notification says. Pure.
 //!
 //! Input: when an outcome is judged, the definition and the verdict become a [`Payload`], which the outbox keeps; when it
-//! is sent, the payload and the attempt become the channel's text. Output: the webhook's JSON.
+//! is sent, the payload and the attempt become the channel's text. Output: the webhook's JSON, and what [`email`] and
+//! [`slack`] make of them for people.
+
+pub mod email;
+#[cfg(test)]
+pub(crate) mod samples;
+pub mod slack;
+pub(crate) mod words;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

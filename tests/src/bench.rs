@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use sqlsentinel_common::alert::{AlertDefinition, ChannelKind, ConfigHash, Route, SourceName};
-use sqlsentinel_common::config::{
-    AlertConfig, ChannelConfig, Config, Setting, WebhookConfig, WebhookMethod, normalise_database_url,
-};
+use sqlsentinel_common::alert::{AlertDefinition, ChannelKind, ConfigHash, JudgingRules, Route, SourceName};
+use sqlsentinel_common::config::{AlertConfig, ChannelConfig, Config, Setting, WebhookConfig, normalise_database_url};
 use sqlsentinel_common::ids::ExecutionId;
 use sqlsentinel_common::messages::{MESSAGE_VERSION, OutcomeMessage};
 use sqlsentinel_common::outcome::{ErrorKind, RunStatus, Verdict};
@@ -102,6 +100,20 @@ impl Bench {
         Ok(hash)
     }
 
+    /// Puts a definition into the ledger, and in force.
+    pub async fn adopt(&self, definition: &AlertDefinition) -> Result<ConfigHash> {
+        let hash = self.define(definition).await?;
+        sqlx::query(
+            "INSERT INTO sqlsentinel_configs (id, alert_name, config_hash, config_yaml, loaded_at, active, valid_from, \
+             epoch, seq) VALUES ($1, $2, $1, '', CURRENT_TIMESTAMP, TRUE, 1, 1, 1)",
+        )
+        .bind(hash.as_str().to_owned())
+        .bind(definition.name.clone())
+        .execute(&self.pool)
+        .await?;
+        Ok(hash)
+    }
+
     /// A queued fire of the alert, due `minute` minutes after the first one; what its worker would send with `verdict`.
     pub async fn fire(&self, definition: &AlertDefinition, minute: u64, verdict: Verdict) -> Result<OutcomeMessage> {
         let outcome = outcome(definition, minute, verdict)?;
@@ -154,6 +166,7 @@ pub fn alert(name: &str, routes: &[&str]) -> Result<AlertDefinition> {
         enabled: true,
         notify: routes.iter().map(route).collect(),
         error_after: 3,
+        rules: JudgingRules::default(),
     })
 }
 
@@ -186,13 +199,18 @@ pub fn verdict(status: RunStatus) -> Verdict {
 
 /// A configuration in which each route of `definition` posts to `url`.
 pub fn posting_to(definition: &AlertDefinition, url: &str) -> Config {
-    let webhook = WebhookConfig { url: Setting::literal(url), method: WebhookMethod::Post, headers: BTreeMap::new() };
+    let webhook = WebhookConfig { url: Some(Setting::literal(url)), ..WebhookConfig::default() };
     configured(definition, webhook)
 }
 
 /// A configuration in which `webhook` is behind each route of `definition`.
 pub fn configured(definition: &AlertDefinition, webhook: WebhookConfig) -> Config {
-    let channels = definition.notify.iter().map(|route| (route.clone(), ChannelConfig::Webhook(webhook.clone())));
+    sending_by(definition, ChannelConfig::Webhook(webhook))
+}
+
+/// A configuration in which `channel` is behind each route of `definition`.
+pub fn sending_by(definition: &AlertDefinition, channel: ChannelConfig) -> Config {
+    let channels = definition.notify.iter().map(|route| (route.clone(), channel.clone()));
     Config {
         sources: BTreeMap::new(),
         alerts: vec![AlertConfig { definition: definition.clone(), channels: channels.collect() }],

@@ -1,9 +1,9 @@
 //! The harness of the road tests: real servers and real processes, each owned by the test that started it.
 //!
-//! Servers: [`nats`], [`postgres`], [`sink`] (a webhook receiver), [`target`] (a database that alerts query).
+//! Servers: [`nats`], [`postgres`], [`mariadb`], [`sink`] (a receiver of webhooks), [`smtp`] (a mail server), [`target`] (a database that alerts query).
 //! Processes: [`programs`] finds them, [`process`] starts and ends them, [`cluster`] runs a whole installation with a
 //! [`configuration`]; [`scene`] is the whole of it.
-//! Notifiers' parts without a cluster: [`mod@bench`].
+//! Notifiers' parts without a cluster: [`mod@bench`], [`sending`].
 //! Assertions: [`ledger`] reads the state database in plain SQL, [`eventually`] polls with a deadline, [`wall_clock`]
 //! tells the time. [`ports`] are what servers listen on.
 //!
@@ -14,13 +14,16 @@ pub mod cluster;
 pub mod configuration;
 pub mod eventually;
 pub mod ledger;
+pub mod mariadb;
 pub mod nats;
 pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod programs;
 pub mod scene;
+pub mod sending;
 pub mod sink;
+pub mod smtp;
 pub mod stores;
 pub mod target;
 pub mod wall_clock;

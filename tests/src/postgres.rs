@@ -43,7 +43,11 @@ impl Postgres {
     /// Makes an empty cluster, starts its server and waits until it serves.
     pub async fn start() -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("sqlsentinel-postgres-").tempdir()?;
-        let user = if rustix::process::geteuid().is_root() { Some(own_by_postgres(directory.path())?) } else { None };
+        let user = if rustix::process::geteuid().is_root() {
+            Some(programs::own_by(directory.path(), "postgres")?)
+        } else {
+            None
+        };
         let data = directory.path().join("data");
         initdb(directory.path(), &data, user.as_deref()).await?;
 
@@ -153,17 +157,6 @@ async fn serving(launch: &Launch, port: u16) -> Result<Option<Proc>> {
     }
     let log = server.log()?;
     if log.contains("Address already in use") { Ok(None) } else { bail!("PostgreSQL ended at once:\n{log}") }
-}
-
-/// Gives the folder to the user `postgres`, since the server refuses to run as root.
-fn own_by_postgres(folder: &Path) -> Result<String> {
-    let accounts = std::fs::read_to_string("/etc/passwd")?;
-    let account = accounts.lines().find_map(|line| line.strip_prefix("postgres:"));
-    let mut fields = account.context("there is no user postgres to run PostgreSQL as")?.split(':').skip(1);
-    let mut id = || fields.next().context("short line in /etc/passwd")?.parse::<u32>().context("an id in /etc/passwd");
-    let (uid, gid) = (id()?, id()?);
-    std::os::unix::fs::chown(folder, Some(uid), Some(gid))?;
-    Ok("postgres".to_owned())
 }
 
 async fn initdb(directory: &Path, data: &Path, user: Option<&str>) -> Result<()> {

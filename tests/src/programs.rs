@@ -42,6 +42,24 @@ pub fn postgres(name: &str) -> Result<PathBuf> {
     }
 }
 
+/// A program of MariaDB: where Debian puts them (servers are not on everybody's path), or on the path.
+pub fn mariadb(name: &str) -> Result<PathBuf> {
+    let folders = ["/usr/sbin", "/usr/bin"].map(|folder| Path::new(folder).join(name));
+    folders.into_iter().find(|program| program.is_file()).map_or_else(|| on_path(name), Ok)
+}
+
+/// Gives a folder to the user of a server that refuses to run as root, and returns the user.
+pub fn own_by(folder: &Path, user: &str) -> Result<String> {
+    let accounts = std::fs::read_to_string("/etc/passwd")?;
+    let account = accounts.lines().find_map(|line| line.strip_prefix(user)?.strip_prefix(':'));
+    let mut fields =
+        account.with_context(|| format!("there is no user {user} to run the server as"))?.split(':').skip(1);
+    let mut id = || fields.next().context("short line in /etc/passwd")?.parse::<u32>().context("an id in /etc/passwd");
+    let (uid, gid) = (id()?, id()?);
+    std::os::unix::fs::chown(folder, Some(uid), Some(gid))?;
+    Ok(user.to_owned())
+}
+
 fn on_path(name: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
@@ -64,6 +82,7 @@ mod tests {
     fn the_servers_are_found() -> Result<()> {
         assert!(nats_server()?.is_file());
         assert!(postgres("postgres")?.is_file());
+        assert!(mariadb("mariadbd")?.is_file());
         Ok(())
     }
 }

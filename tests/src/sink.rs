@@ -29,6 +29,8 @@ pub enum Answer {
     Status(u16),
     /// Answers with this status and one header.
     StatusWithHeader(u16, &'static str, String),
+    /// Answers with this status and text.
+    Text(u16, &'static str),
     /// Answers with this status, after a while.
     Late(Duration, u16),
     /// Never answers.
@@ -157,6 +159,7 @@ async fn receive(
     match answer {
         Answer::Status(code) => status(code).into_response(),
         Answer::StatusWithHeader(code, name, value) => (status(code), [(name, value)]).into_response(),
+        Answer::Text(code, text) => (status(code), text).into_response(),
         Answer::Late(delay, code) => {
             tokio::time::sleep(delay).await;
             status(code).into_response()

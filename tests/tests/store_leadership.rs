@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use sqlsentinel_common::alert::{AlertDefinition, ConfigHash, SourceName};
+use sqlsentinel_common::alert::{AlertDefinition, ConfigHash, JudgingRules, SourceName};
 use sqlsentinel_common::schedule::Schedule;
 use sqlsentinel_common::store::definitions::Adoption;
 use sqlsentinel_common::store::fires::Plan;
@@ -133,6 +133,7 @@ impl Set {
                 enabled: true,
                 notify: Vec::new(),
                 error_after: 3,
+                rules: JudgingRules::default(),
             };
             versions.insert(ConfigHash::of(&definition.canonical_json()?), definition);
         }

@@ -247,7 +247,7 @@ async fn the_end_of_errors_is_not_told_where_the_errors_were_not(fixture: Fixtur
     bench.run(&revenue, 4, AllOk).await?;
     for claim in bench.claim(10).await? {
         assert_eq!(claim.kind, NoticeKind::ErrorResolved);
-        let never_left = bench.store.error_never_left(&claim).await?;
+        let never_left = bench.store.never_left(&claim).await?;
         assert_eq!(never_left, claim.route_key == "never_left", "{}", claim.route_key);
     }
     Ok(())

@@ -3,25 +3,28 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use ring::hmac;
 use serde_json::{Value, json};
-use sqlsentinel_common::alert::AlertDefinition;
-use sqlsentinel_common::config::{Config, Setting, WebhookConfig, WebhookMethod};
+use sqlsentinel_common::config::{ChannelConfig, Setting, WebhookConfig, WebhookMethod};
 use sqlsentinel_common::outcome::{RunStatus, Verdict};
+use sqlsentinel_common::secret::Secret;
+use sqlsentinel_common::settings::ChannelSettings;
 use sqlsentinel_common::store::outbox::Receipt;
-use sqlsentinel_notifier::channel::{Channels, SEND_TIMEOUT};
+use sqlsentinel_notifier::channel::Channels;
 use sqlsentinel_notifier::deliver::{Attempt, Deliverer};
 use sqlsentinel_notifier::outbox::deliver_due;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use sqlsentinel_tests::bench::{Bench, LEASE, alert, configured, posting_to, verdict};
+use sqlsentinel_tests::bench::{Bench, LEASE, alert, posting_to, verdict};
+use sqlsentinel_tests::sending::{Sending, error_of};
 
 #[derive(Clone, Debug)]
 struct Request {
@@ -112,58 +115,12 @@ async fn receive(
     }
 }
 
-/// An alert that is on, and what sends its notification.
-struct Scene {
-    bench: Bench,
-    definition: AlertDefinition,
-    deliverer: Deliverer,
+async fn posting(url: &str) -> Result<Sending> {
+    by(WebhookConfig { url: Some(Setting::literal(url)), ..WebhookConfig::default() }).await
 }
 
-impl Scene {
-    async fn posting_to(url: &str) -> Result<Self> {
-        let definition = alert("revenue", &["ops"])?;
-        let config = posting_to(&definition, url);
-        Self::set(definition, &config, verdict(RunStatus::Alert)).await
-    }
-
-    async fn with(webhook: WebhookConfig) -> Result<Self> {
-        let definition = alert("revenue", &["ops"])?;
-        let config = configured(&definition, webhook);
-        Self::set(definition, &config, verdict(RunStatus::Alert)).await
-    }
-
-    async fn set(definition: AlertDefinition, config: &Config, verdict: Verdict) -> Result<Self> {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let bench = Bench::sqlite().await?;
-        bench.define(&definition).await?;
-        let outcome = bench.fire(&definition, 1, verdict).await?;
-        ensure!(bench.recorder.record(&[&outcome]).await.notifications == 1);
-        let deliverer = Deliverer { store: bench.store.clone(), channels: Channels::new(config)?, metrics: None };
-        Ok(Self { bench, definition, deliverer })
-    }
-
-    async fn deliver(&self) -> Result<Vec<Attempt>> {
-        Ok(deliver_due(&self.deliverer, std::slice::from_ref(&self.definition.name), LEASE).await?)
-    }
-
-    /// The next attempt, as if its pause were over.
-    async fn attempt(&self) -> Result<Receipt> {
-        self.bench.let_time_pass().await?;
-        let attempt = self.deliver().await?.pop().context("nothing was due")?;
-        ensure!(attempt.stored, "the receipt was not stored");
-        attempt.receipt.context("nothing was sent")
-    }
-
-    async fn status(&self) -> Result<String> {
-        self.bench.text("SELECT status FROM sqlsentinel_notifications").await
-    }
-}
-
-fn error_of(receipt: &Receipt) -> &str {
-    match receipt {
-        Receipt::Retry { error, .. } | Receipt::Dead { error, .. } => error,
-        Receipt::Sent | Receipt::Skipped { .. } => "",
-    }
+async fn by(webhook: WebhookConfig) -> Result<Sending> {
+    Sending::by(ChannelConfig::Webhook(webhook), &ChannelSettings::default()).await
 }
 
 #[tokio::test]
@@ -177,12 +134,12 @@ async fn the_body_has_the_keys_that_receivers_know_and_ours() -> Result<()> {
         ..Verdict::bare(RunStatus::Alert)
     };
     let config = posting_to(&definition, &receiver.url);
-    let scene = Scene::set(definition, &config, said).await?;
+    let scene = Sending::set(definition, &config, &ChannelSettings::default(), said).await?;
     assert_eq!(scene.attempt().await?, Receipt::Sent);
     assert_eq!(scene.status().await?, "SENT");
 
     let request = receiver.requests().pop().context("no request")?;
-    let id = scene.bench.text("SELECT notification_id FROM sqlsentinel_notifications").await?;
+    let id = scene.notification_id().await?;
     let execution = scene.bench.text("SELECT execution_id FROM sqlsentinel_notifications").await?;
     assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/hook"));
     assert_eq!(request.header("content-type"), Some("application/json"));
@@ -202,7 +159,7 @@ async fn the_body_has_the_keys_that_receivers_know_and_ours() -> Result<()> {
 #[tokio::test]
 async fn absent_values_are_null_and_absent_context_is_absent() -> Result<()> {
     let receiver = Receiver::start([]).await?;
-    let scene = Scene::posting_to(&receiver.url).await?;
+    let scene = posting(&receiver.url).await?;
     scene.attempt().await?;
     let body = receiver.requests().pop().context("no request")?.json()?;
     assert_eq!((&body["actual_value"], &body["threshold"]), (&Value::Null, &Value::Null));
@@ -213,7 +170,7 @@ async fn absent_values_are_null_and_absent_context_is_absent() -> Result<()> {
 #[tokio::test]
 async fn a_failure_is_tried_again_under_the_same_key_and_is_no_duplicate() -> Result<()> {
     let receiver = Receiver::start([Answer::Status(500)]).await?;
-    let scene = Scene::posting_to(&receiver.url).await?;
+    let scene = posting(&receiver.url).await?;
     let first = scene.attempt().await?;
     assert!(matches!(first, Receipt::Retry { may_have_arrived: false, .. }), "{first:?}");
     assert_eq!(scene.status().await?, "PENDING");
@@ -232,7 +189,7 @@ async fn a_failure_is_tried_again_under_the_same_key_and_is_no_duplicate() -> Re
 #[tokio::test]
 async fn a_channel_that_asks_for_time_gets_it() -> Result<()> {
     let receiver = Receiver::start([Answer::RetryAfter(429, "120")]).await?;
-    let scene = Scene::posting_to(&receiver.url).await?;
+    let scene = posting(&receiver.url).await?;
     let Receipt::Retry { after, .. } = scene.attempt().await? else { anyhow::bail!("not to be tried again") };
     assert_eq!(after.as_secs(), 120);
     assert_eq!(scene.deliver().await?, []);
@@ -242,7 +199,7 @@ async fn a_channel_that_asks_for_time_gets_it() -> Result<()> {
 #[tokio::test]
 async fn a_message_that_is_refused_for_good_is_given_up() -> Result<()> {
     let receiver = Receiver::start([Answer::Status(400)]).await?;
-    let scene = Scene::posting_to(&receiver.url).await?;
+    let scene = posting(&receiver.url).await?;
     assert!(matches!(scene.attempt().await?, Receipt::Dead { may_have_arrived: false, .. }));
     assert_eq!(scene.status().await?, "DEAD");
     Ok(())
@@ -251,15 +208,8 @@ async fn a_message_that_is_refused_for_good_is_given_up() -> Result<()> {
 #[tokio::test]
 async fn silence_after_the_request_makes_the_next_attempt_a_possible_duplicate() -> Result<()> {
     let receiver = Receiver::start([Answer::Never]).await?;
-    let scene = Scene::posting_to(&receiver.url).await?;
-    let time_passes = async {
-        receiver.arrived.notified().await;
-        tokio::time::pause();
-        tokio::time::advance(SEND_TIMEOUT).await;
-        tokio::time::resume();
-    };
-    let (silence, ()) = tokio::join!(scene.attempt(), time_passes);
-    let silence = silence?;
+    let scene = posting(&receiver.url).await?;
+    let silence = scene.attempt_until_it_is_late(&receiver.arrived).await?;
     assert!(matches!(silence, Receipt::Retry { may_have_arrived: true, .. }), "{silence:?}");
     assert!(error_of(&silence).contains("no answer"), "{silence:?}");
     assert_eq!(scene.attempt().await?, Receipt::Sent);
@@ -275,7 +225,7 @@ async fn silence_after_the_request_makes_the_next_attempt_a_possible_duplicate()
 #[tokio::test]
 async fn a_connection_that_breaks_after_the_request_may_have_carried_it() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let scene = Scene::posting_to(&format!("http://{}/", listener.local_addr()?)).await?;
+    let scene = posting(&format!("http://{}/", listener.local_addr()?)).await?;
     let breaking = async {
         let (mut stream, _) = listener.accept().await?;
         let mut bytes = [0; 64];
@@ -291,7 +241,7 @@ async fn a_connection_that_breaks_after_the_request_may_have_carried_it() -> Res
 #[tokio::test]
 async fn a_receiver_that_is_not_there_has_received_nothing() -> Result<()> {
     let address = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
-    let scene = Scene::posting_to(&format!("http://{address}/canary")).await?;
+    let scene = posting(&format!("http://{address}/canary")).await?;
     let receipt = scene.attempt().await?;
     assert!(matches!(receipt, Receipt::Retry { may_have_arrived: false, .. }), "{receipt:?}");
     assert!(error_of(&receipt).contains("no connection") && !error_of(&receipt).contains("canary"), "{receipt:?}");
@@ -301,7 +251,7 @@ async fn a_receiver_that_is_not_there_has_received_nothing() -> Result<()> {
 #[tokio::test]
 async fn a_redirect_is_not_followed() -> Result<()> {
     let receiver = Receiver::start([Answer::RedirectTo("/elsewhere")]).await?;
-    let scene = Scene::posting_to(&receiver.url).await?;
+    let scene = posting(&receiver.url).await?;
     let receipt = scene.attempt().await?;
     assert!(error_of(&receipt).contains("redirects are not followed"), "{receipt:?}");
     assert_eq!(receiver.requests().len(), 1);
@@ -314,8 +264,9 @@ async fn settings_decide_method_and_headers_and_get_sends_no_body() -> Result<()
     let headers = [("x-team", "ops"), ("idempotency-key", "ours stands"), ("content-type", "application/vnd.x+json")];
     for (method, has_body) in [(WebhookMethod::Get, false), (WebhookMethod::Put, true), (WebhookMethod::Patch, true)] {
         let headers = headers.map(|(name, value)| (name.to_owned(), Setting::literal(value)));
-        let url = Setting::literal(receiver.url.clone());
-        let scene = Scene::with(WebhookConfig { url, method, headers: BTreeMap::from(headers) }).await?;
+        let url = Some(Setting::literal(receiver.url.clone()));
+        let headers = BTreeMap::from(headers);
+        let scene = by(WebhookConfig { url, method, headers, ..WebhookConfig::default() }).await?;
         assert_eq!(scene.attempt().await?, Receipt::Sent);
         let request = receiver.requests().pop().context("no request")?;
         assert_eq!((request.method.as_str(), request.body.is_empty()), (method.as_str(), !has_body));
@@ -327,11 +278,63 @@ async fn settings_decide_method_and_headers_and_get_sends_no_body() -> Result<()
 }
 
 #[tokio::test]
+async fn a_receiver_that_shares_a_secret_can_tell_who_wrote() -> Result<()> {
+    let receiver = Receiver::start([]).await?;
+    for method in [WebhookMethod::Post, WebhookMethod::Get] {
+        let (url, secret) = (Some(Setting::literal(receiver.url.clone())), Some(Setting::literal("canary")));
+        let scene = by(WebhookConfig { url, method, secret, ..WebhookConfig::default() }).await?;
+        assert_eq!(scene.attempt().await?, Receipt::Sent);
+        let request = receiver.requests().pop().context("no request")?;
+        let timestamp = request.header("x-sqlsentinel-timestamp").context("no timestamp")?;
+        let age =
+            sqlsentinel_tests::wall_clock::now() / sqlsentinel_tests::wall_clock::SECOND - timestamp.parse::<i64>()?;
+        assert!((-1..60).contains(&age), "{age}");
+        let signature = request.header("x-sqlsentinel-signature").context("no signature")?;
+        let hex = signature.strip_prefix("sha256=").context("another kind of signature")?;
+        let bytes = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16));
+        let bytes = bytes.collect::<Result<Vec<u8>, _>>()?;
+        let signed = [timestamp.as_bytes(), b".", &request.body].concat();
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"canary");
+        assert!(hmac::verify(&key, &signed, &bytes).is_ok(), "{method:?}");
+    }
+    assert_eq!(receiver.requests().iter().filter(|request| format!("{request:?}").contains("canary")).count(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_entry_without_url_uses_the_environments_and_only_that_gets_its_login() -> Result<()> {
+    let (ours, other) = (Receiver::start([]).await?, Receiver::start([]).await?);
+    let settings = ChannelSettings {
+        webhook_url: Some(Secret::new(ours.url.clone())),
+        webhook_auth_header: Some(Secret::new("Bearer canary")),
+        ..ChannelSettings::default()
+    };
+    let named = |url: &str| WebhookConfig { url: Some(Setting::literal(url)), ..WebhookConfig::default() };
+    let own = [("Authorization".to_owned(), Setting::literal("Bearer own"))];
+    let own = WebhookConfig { headers: BTreeMap::from(own), ..WebhookConfig::default() };
+    for (webhook, receiver, login) in [
+        (WebhookConfig::default(), &ours, Some("Bearer canary")),
+        (named(&ours.url), &ours, Some("Bearer canary")),
+        (own, &ours, Some("Bearer own")),
+        (named(&other.url), &other, None),
+    ] {
+        let scene = Sending::by(ChannelConfig::Webhook(webhook), &settings).await?;
+        assert_eq!(scene.attempt().await?, Receipt::Sent);
+        let request = receiver.requests().pop().context("no request")?;
+        assert_eq!(request.header("authorization"), login);
+    }
+    let receipt = by(WebhookConfig::default()).await?.attempt().await?;
+    assert!(matches!(&receipt, Receipt::Retry { may_have_arrived: false, .. }), "{receipt:?}");
+    assert!(error_of(&receipt).contains("WEBHOOK_URL is not set"), "{receipt:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn settings_that_can_never_work_give_up_without_showing_them() -> Result<()> {
     let with = |url: &str, header: &str| WebhookConfig {
-        url: Setting::literal(url),
-        method: WebhookMethod::Post,
+        url: Some(Setting::literal(url)),
         headers: BTreeMap::from([("x-token".to_owned(), Setting::literal(header))]),
+        ..WebhookConfig::default()
     };
     for (webhook, said) in [
         (with("http://127.0.0.1:1/", "canary\r\nx-evil: 1"), "x-token"),
@@ -341,7 +344,7 @@ async fn settings_that_can_never_work_give_up_without_showing_them() -> Result<(
         (with("http://[::ffff:a9fe:a9fe]/canary", ""), "link-local or metadata"),
         (with("http://2852039166/canary", ""), "link-local or metadata"),
     ] {
-        let receipt = Scene::with(webhook).await?.attempt().await?;
+        let receipt = by(webhook).await?.attempt().await?;
         assert!(matches!(receipt, Receipt::Dead { may_have_arrived: false, .. }), "{receipt:?}");
         let error = error_of(&receipt);
         assert!(error.contains(said) && !error.contains("canary"), "{error}");
@@ -352,17 +355,17 @@ async fn settings_that_can_never_work_give_up_without_showing_them() -> Result<(
 #[tokio::test]
 async fn what_somebody_can_still_mend_is_tried_again() -> Result<()> {
     let unset = WebhookConfig {
-        url: Setting::parse("https://hooks.example/canary/${SQLSENTINEL_TEST_UNSET}")?,
-        method: WebhookMethod::Post,
-        headers: BTreeMap::new(),
+        url: Some(Setting::parse("https://hooks.example/canary/${SQLSENTINEL_TEST_UNSET}")?),
+        ..WebhookConfig::default()
     };
-    let receipt = Scene::with(unset).await?.attempt().await?;
+    let receipt = by(unset).await?.attempt().await?;
     assert!(matches!(receipt, Receipt::Retry { may_have_arrived: false, .. }), "{receipt:?}");
     assert!(error_of(&receipt).contains("SQLSENTINEL_TEST_UNSET") && !error_of(&receipt).contains("canary"));
 
     let definition = alert("revenue", &["ops"])?;
     let elsewhere = posting_to(&alert("revenue", &["renamed"])?, "http://127.0.0.1:1/");
-    let receipt = Scene::set(definition, &elsewhere, verdict(RunStatus::Alert)).await?.attempt().await?;
+    let receipt = Sending::set(definition, &elsewhere, &ChannelSettings::default(), verdict(RunStatus::Alert)).await?;
+    let receipt = receipt.attempt().await?;
     assert!(matches!(&receipt, Receipt::Retry { error, .. } if error.contains("`ops`")), "{receipt:?}");
     Ok(())
 }
@@ -373,7 +376,11 @@ async fn the_end_of_errors_that_were_never_told_is_skipped_and_frees_the_queue()
     let definition = alert("revenue", &["ops"])?;
     let config = posting_to(&definition, &receiver.url);
     let bench = Bench::sqlite().await?;
-    let deliverer = Deliverer { store: bench.store.clone(), channels: Channels::new(&config)?, metrics: None };
+    let deliverer = Deliverer {
+        store: bench.store.clone(),
+        channels: Channels::new(&config, &ChannelSettings::default())?,
+        metrics: None,
+    };
     bench.define(&definition).await?;
     for minute in 1..=3 {
         bench.run(&definition, minute, RunStatus::Error).await?;

@@ -5,12 +5,13 @@
 //! transaction; it is no proof: only the database role makes it certain that nothing is written.
 
 mod functions;
+mod mysql;
 mod single;
 
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{Query, Select, SetExpr, Statement, Visit, Visitor};
-use sqlparser::dialect::{Dialect, PostgreSqlDialect, SQLiteDialect};
+use sqlparser::dialect::{Dialect, MySqlDialect, PostgreSqlDialect, SQLiteDialect};
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
 use sqlsentinel_common::config::DatabaseKind;
@@ -49,8 +50,11 @@ pub enum Refusal {
     #[error("`SELECT … INTO` creates a table or a file: a query may only read")]
     Into,
     /// `FOR UPDATE` and its kin.
-    #[error("`FOR {0}` locks rows: a query may only read")]
+    #[error("`{0}` locks rows: a query may only read")]
     Locks(String),
+    /// `@variable := …`.
+    #[error("`:=` changes a variable of the session: a query may only read")]
+    Assignment,
     /// A function that acts.
     #[error("the function `{0}` is refused: it acts on the server, its files or its sessions, or runs SQL from a text")]
     Function(String),
@@ -71,26 +75,34 @@ pub enum Refusal {
 /// Checks `query` for a database of `kind`.
 pub fn check(query: &str, kind: DatabaseKind) -> Result<GuardedQuery<'_>, Refusal> {
     match kind {
-        DatabaseKind::Postgres => check_with(query, &PostgreSqlDialect {}),
+        DatabaseKind::Postgres => check_with(query, kind, &PostgreSqlDialect {}),
+        DatabaseKind::Mysql => {
+            let blanked = mysql::blanked(query)?;
+            // Hints stand behind SELECT in MySQL: what is before the query says nothing to its planner.
+            let checked = check_with(&blanked, kind, &MySqlDialect {})?;
+            // Nothing but blanks and semicolons stands before the query, so the first place is the place.
+            let start = blanked.find(checked.body).unwrap_or(0);
+            Ok(GuardedQuery { leading: "", body: &query[start..start + checked.body.len()] })
+        }
         DatabaseKind::Sqlite => {
             // Invariant: SQLite's driver runs every statement of a text, so "one statement" is also
             // decided by SQLite's own lexical rules, not only by a parser that might read the text differently.
             if let Some(rest) = single::second_statement(query) {
                 return Err(Refusal::Several(first_word(rest)));
             }
-            check_with(query, &SQLiteDialect {})
+            check_with(query, kind, &SQLiteDialect {})
         }
     }
 }
 
-fn check_with<'q>(query: &'q str, dialect: &dyn Dialect) -> Result<GuardedQuery<'q>, Refusal> {
+fn check_with<'q>(query: &'q str, kind: DatabaseKind, dialect: &dyn Dialect) -> Result<GuardedQuery<'q>, Refusal> {
     if query.contains('\0') {
         return Err(Refusal::Nul);
     }
     let tokens = Tokenizer::new(dialect, query)
         .tokenize_with_location()
         .map_err(|error| Refusal::Unparsed(error.to_string()))?;
-    check_tokens(&tokens)?;
+    check_tokens(&tokens, kind)?;
     let parts = parts(query, &tokens)?;
     let statements = Parser::new(dialect)
         .with_recursion_limit(MAX_DEPTH)
@@ -110,7 +122,7 @@ fn check_with<'q>(query: &'q str, dialect: &dyn Dialect) -> Result<GuardedQuery<
 }
 
 /// What can be decided without the grammar, and must not depend on how much of the grammar the parser knows.
-fn check_tokens(tokens: &[TokenWithSpan]) -> Result<(), Refusal> {
+fn check_tokens(tokens: &[TokenWithSpan], kind: DatabaseKind) -> Result<(), Refusal> {
     for token in tokens {
         if let Token::Whitespace(Whitespace::MultiLineComment(comment)) = &token.token {
             for mark in ["!", "M!"] {
@@ -121,11 +133,14 @@ fn check_tokens(tokens: &[TokenWithSpan]) -> Result<(), Refusal> {
         }
     }
     let words: Vec<_> = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).collect();
+    if kind == DatabaseKind::Mysql {
+        mysql::check_words(&words)?;
+    }
     for (index, token) in words.iter().enumerate() {
         let next = words.get(index + 1).map(|token| &token.token);
         match &token.token {
             Token::Placeholder(text) => return Err(Refusal::Placeholder(text.clone())),
-            Token::Word(word) if next == Some(&Token::LParen) && functions::is_refused(&word.value) => {
+            Token::Word(word) if next == Some(&Token::LParen) && functions::is_refused(&word.value, kind) => {
                 return Err(Refusal::Function(word.value.to_ascii_lowercase()));
             }
             Token::Word(word) if word.value.eq_ignore_ascii_case("into") => {
@@ -153,7 +168,7 @@ impl Visitor for Reads {
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
         if let Some(lock) = query.locks.first() {
-            return ControlFlow::Break(Box::new(Refusal::Locks(lock.lock_type.to_string())));
+            return ControlFlow::Break(Box::new(Refusal::Locks(format!("FOR {}", lock.lock_type))));
         }
         match query.body.as_ref() {
             SetExpr::Insert(statement)

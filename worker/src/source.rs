@@ -4,6 +4,8 @@
 //! says which of a run's failures it is. Nothing here writes, and no error shows a credential.
 
 mod error;
+mod escape;
+mod mysql;
 mod postgres;
 mod sqlite;
 mod stock;
@@ -15,6 +17,7 @@ use sqlsentinel_common::config::{DatabaseKind, DatabaseUrl};
 use sqlsentinel_common::ids::ExecutionId;
 use tokio_util::sync::CancellationToken;
 
+use self::mysql::Mysql;
 use self::postgres::Postgres;
 use self::sqlite::Sqlite;
 use crate::answer::{Answer, Limits};
@@ -35,6 +38,7 @@ pub struct Source {
 #[derive(Debug)]
 enum Database {
     Postgres(Postgres),
+    Mysql(Mysql),
     Sqlite(Sqlite),
 }
 
@@ -72,6 +76,7 @@ impl Source {
     pub fn open(name: SourceName, url: &DatabaseUrl, connections: usize) -> Result<Self, SourceError> {
         let database = match url.kind {
             DatabaseKind::Postgres => Database::Postgres(Postgres::open(&url.url, connections)?),
+            DatabaseKind::Mysql => Database::Mysql(Mysql::open(&url.url, connections)?),
             DatabaseKind::Sqlite => Database::Sqlite(Sqlite::open(&url.url, connections)?),
         };
         Ok(Self { name, database })
@@ -86,6 +91,7 @@ impl Source {
     pub fn kind(&self) -> DatabaseKind {
         match self.database {
             Database::Postgres(_) => DatabaseKind::Postgres,
+            Database::Mysql(_) => DatabaseKind::Mysql,
             Database::Sqlite(_) => DatabaseKind::Sqlite,
         }
     }
@@ -93,22 +99,23 @@ impl Source {
     /// Runs one query in a read-only transaction that is always rolled back.
     ///
     /// When it returns, nothing of it runs at the database, as far as the database could be reached. A future that is
-    /// dropped before it returns leaves the cancelling to the database, which notices that nobody is listening.
+    /// dropped before it returns leaves the cancelling to the database, which notices that nobody is listening, or at
+    /// last that the time is up.
     pub async fn run(&self, query: &GuardedQuery<'_>, tag: Tag<'_>, bounds: Bounds<'_>) -> Result<Answer, SourceError> {
         match &self.database {
             Database::Postgres(postgres) => postgres.run(query, tag, bounds).await,
+            Database::Mysql(mysql) => mysql.run(query, tag, bounds).await,
             Database::Sqlite(sqlite) => sqlite.run(query, bounds).await,
         }
     }
 
-    /// The role of this source's sessions, by one query on one of its connections; none where there are no roles. Who
+    /// The role of this source's sessions, asked on one of its connections; none where there are no roles. Who
     /// may write to a SQLite file says nothing: the same user often owns it, and it is opened for reading only.
     pub async fn role(&self, cancel: &CancellationToken) -> Result<Option<Role>, SourceError> {
+        let bounds = Bounds { timeout: ROLE_TIMEOUT, limits: &Limits::default(), cancel };
         match &self.database {
-            Database::Postgres(postgres) => {
-                let bounds = Bounds { timeout: ROLE_TIMEOUT, limits: &Limits::default(), cancel };
-                postgres.role(bounds).await.map(Some)
-            }
+            Database::Postgres(postgres) => postgres.role(bounds).await.map(Some),
+            Database::Mysql(mysql) => mysql.role(bounds).await.map(Some),
             Database::Sqlite(_) => Ok(None),
         }
     }

@@ -7,15 +7,13 @@ use chrono_tz::Tz;
 use super::database_url::{DatabaseKind, normalise_database_url};
 use super::error::ConfigErrors;
 use super::interpolate::{Environment, Setting, braced_variables};
+use super::judging::Judging;
 use super::keys::{self, shown, suggestion};
 use super::raw::{Node, Place, Value};
 use super::section::{Item, Reader, Section};
-use super::{AlertConfig, ChannelConfig, Config, QueryCheck, SourceConfig, scalar, webhook};
-use crate::alert::{AlertDefinition, ChannelKind, MAX_ALERT_NAME, Route, SourceName};
+use super::{AlertConfig, Config, QueryCheck, SourceConfig, notify, scalar};
+use crate::alert::{AlertDefinition, MAX_ALERT_NAME, SourceName};
 use crate::schedule::Schedule;
-
-/// After how many errors in a row an error notification is sent, until `on_error` can say otherwise.
-const ERROR_AFTER: u32 = 3;
 
 type Sources = BTreeMap<SourceName, SourceConfig>;
 
@@ -49,7 +47,7 @@ fn read_file(
     }
     let top = reader.section(&Item { node: root, path: String::new() }, &keys::TOP)?;
     let sources = read_sources(reader, &top);
-    let timezone = read_default_timezone(reader, &top);
+    let defaults = read_defaults(reader, &top);
     let alerts = reader.required(&top, "alerts", "list at least one alert")?;
     let items = reader.list(&alerts);
     if items.is_empty() && matches!(alerts.node.value, Value::List(_)) {
@@ -59,7 +57,7 @@ fn read_file(
     let mut read = Vec::with_capacity(items.len());
     for item in &items {
         let Some(section) = reader.section(item, &keys::ALERT) else { continue };
-        let alert = Alert { section: &section, sources: &sources, default_timezone: timezone, query_check };
+        let alert = Alert { section: &section, sources: &sources, defaults: &defaults, query_check };
         let name = alert.read_name(reader, &mut names);
         read.extend(alert.read(reader, name));
     }
@@ -110,9 +108,33 @@ fn read_source(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<SourceConfig>
     Some(SourceConfig { url })
 }
 
-/// `timezone:`, or else the variable `TIMEZONE`, or else UTC.
-fn read_default_timezone(reader: &mut Reader<'_>, top: &Section<'_>) -> Tz {
-    if let Some(item) = top.get("timezone") {
+/// What holds for an alert that says nothing else.
+struct Defaults {
+    timezone: Tz,
+    timeout: std::time::Duration,
+    judging: Judging,
+}
+
+fn read_defaults(reader: &mut Reader<'_>, top: &Section<'_>) -> Defaults {
+    let item = top.get("defaults");
+    let section = item.and_then(|item| reader.section(&item, &keys::DEFAULTS));
+    let timeout = section.as_ref().and_then(|section| section.get("timeout"));
+    let judging = Judging::default();
+    Defaults {
+        timezone: read_default_timezone(reader, top, section.as_ref()),
+        timeout: timeout.and_then(|item| read_timeout(reader, &item)).unwrap_or(scalar::DEFAULT_TIMEOUT),
+        judging: section.as_ref().map_or(judging.clone(), |section| judging.overridden_by(reader, section)),
+    }
+}
+
+/// `defaults.timezone` or `timezone`, which are the same, or else the variable `TIMEZONE`, or else UTC.
+fn read_default_timezone(reader: &mut Reader<'_>, top: &Section<'_>, defaults: Option<&Section<'_>>) -> Tz {
+    let (in_defaults, at_top) = (defaults.and_then(|section| section.get("timezone")), top.get("timezone"));
+    if let (Some(item), Some(_)) = (&in_defaults, &at_top) {
+        let message = "`timezone` and `defaults.timezone` are both there";
+        reader.problem(item.node.place, &item.path, message, "remove one of them: they are the same");
+    }
+    if let Some(item) = at_top.or(in_defaults) {
         return read_timezone(reader, &item).unwrap_or(Tz::UTC);
     }
     let Some(name) = (reader.environment)("TIMEZONE").filter(|name| !name.is_empty()) else { return Tz::UTC };
@@ -132,7 +154,7 @@ fn read_timezone(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<Tz> {
 struct Alert<'a, 'n> {
     section: &'a Section<'n>,
     sources: &'a Sources,
-    default_timezone: Tz,
+    defaults: &'a Defaults,
     query_check: &'a QueryCheck<'a>,
 }
 
@@ -165,18 +187,20 @@ impl Alert<'_, '_> {
         let query = self.read_query(reader, source.as_ref());
         let schedule = self.read_schedule(reader);
         let timeout = self.section.get("timeout").and_then(|item| read_timeout(reader, &item));
-        let enabled = self.section.get("enabled").and_then(|item| read_enabled(reader, &item)).unwrap_or(true);
-        let channels = self.read_notify(reader);
+        let enabled = self.section.get("enabled").and_then(|item| reader.boolean(&item)).unwrap_or(true);
+        let judging = self.defaults.judging.overridden_by(reader, self.section);
+        let channels = notify::read(reader, self.section);
         let definition = AlertDefinition {
             name: name?,
             description,
             query: query?,
             source: source?,
             schedule: schedule?,
-            timeout_ms: u64::try_from(timeout.unwrap_or(scalar::DEFAULT_TIMEOUT).as_millis()).ok()?,
+            timeout_ms: u64::try_from(timeout.unwrap_or(self.defaults.timeout).as_millis()).ok()?,
             enabled,
             notify: channels.iter().map(|(route, _)| route.clone()).collect(),
-            error_after: ERROR_AFTER,
+            error_after: judging.error_after,
+            rules: judging.rules,
         };
         Some(AlertConfig { definition, channels })
     }
@@ -238,7 +262,7 @@ impl Alert<'_, '_> {
     fn read_schedule(&self, reader: &mut Reader<'_>) -> Option<Schedule> {
         let zone = match self.section.get("timezone") {
             Some(item) => read_timezone(reader, &item),
-            None => Some(self.default_timezone),
+            None => Some(self.defaults.timezone),
         };
         let help = "write for example `schedule: \"*/5 * * * *\"` or `schedule: every 30s`";
         let item = reader.required(self.section, "schedule", help)?;
@@ -253,61 +277,9 @@ impl Alert<'_, '_> {
         }
         zone.is_some().then_some(schedule)
     }
-
-    fn read_notify(&self, reader: &mut Reader<'_>) -> Vec<(Route, ChannelConfig)> {
-        let mut channels: Vec<(Route, ChannelConfig)> = Vec::new();
-        let items = self.section.get("notify").map(|item| reader.list(&item)).unwrap_or_default();
-        for item in items {
-            let Some(channel) = read_channel(reader, &item) else { continue };
-            let ChannelConfig::Webhook(settings) = &channel;
-            let Some(base) = reader.accept(&item, webhook::route_key(settings), "") else { continue };
-            let taken = |key: &str| channels.iter().any(|(route, _)| route.key == key);
-            let mut key = base.clone();
-            let mut number = 2;
-            while taken(&key) {
-                key = format!("{base}-{number}");
-                number += 1;
-            }
-            channels.push((Route { key, channel: ChannelKind::Webhook }, channel));
-        }
-        channels
-    }
 }
 
 fn read_timeout(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<std::time::Duration> {
     let text = reader.scalar(item, "a time-out such as `30s`")?;
     scalar::timeout(&text).map_err(|message| reader.problem(item.node.place, &item.path, message, "")).ok()
-}
-
-fn read_enabled(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<bool> {
-    let text = reader.scalar(item, "`true` or `false`")?;
-    let enabled = scalar::boolean(&text);
-    if enabled.is_none() {
-        reader.problem(item.node.place, &item.path, "neither `true` nor `false`", "");
-    }
-    enabled
-}
-
-/// One entry of `notify`. The channel decides which other keys there may be, so it is looked at first.
-fn read_channel(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<ChannelConfig> {
-    if let Some(kind) = item.peek("channel") {
-        let name = reader.text(&kind)?;
-        check_channel(reader, &kind, &name)?;
-    }
-    let section = reader.section(item, &keys::WEBHOOK)?;
-    reader.required(&section, "channel", "write `channel: webhook`")?;
-    webhook::read(reader, &section).map(ChannelConfig::Webhook)
-}
-
-fn check_channel(reader: &mut Reader<'_>, item: &Item<'_>, name: &str) -> Option<()> {
-    if name == ChannelKind::Webhook.as_str() {
-        return Some(());
-    }
-    let (message, help) = if keys::LATER_CHANNELS.contains(&name) {
-        (format!("the channel `{name}` is not supported yet"), "use `webhook` for now".to_owned())
-    } else {
-        (format!("unknown channel `{}`", shown(name)), suggestion(name, &[ChannelKind::Webhook.as_str()]))
-    };
-    reader.problem(item.node.place, &item.path, message, help);
-    None
 }

@@ -9,6 +9,8 @@ use crate::secret::Secret;
 pub enum DatabaseKind {
     /// PostgreSQL, over the network.
     Postgres,
+    /// MySQL or MariaDB, over the network or a socket. Databases to watch only.
+    Mysql,
     /// A SQLite file, or SQLite in memory.
     Sqlite,
 }
@@ -18,6 +20,7 @@ impl DatabaseKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Postgres => "postgresql",
+            Self::Mysql => "mysql",
             Self::Sqlite => "sqlite",
         }
     }
@@ -28,7 +31,7 @@ impl DatabaseKind {
 pub struct DatabaseUrl {
     /// Which driver it is for.
     pub kind: DatabaseKind,
-    /// `postgresql://…`, `sqlite://relative.db`, `sqlite:///absolute.db` or `sqlite::memory:`.
+    /// `postgresql://…`, `mysql://…`, `sqlite://relative.db`, `sqlite:///absolute.db` or `sqlite::memory:`.
     pub url: Secret,
 }
 
@@ -36,13 +39,13 @@ pub struct DatabaseUrl {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DatabaseUrlError {
     /// No `scheme://`.
-    #[error("not a database URL: expected `postgresql://…` or `sqlite:///…`")]
+    #[error("not a database URL: expected `postgresql://…`, `mysql://…` or `sqlite:///…`")]
     NotAUrl,
     /// A database that later versions will read.
     #[error("`{0}` databases are not supported yet")]
     NotSupportedYet(String),
     /// Some other scheme.
-    #[error("`{0}` is not a database that can be used: expected `postgresql://…` or `sqlite:///…`")]
+    #[error("`{0}` is not a database that can be used: expected `postgresql://…`, `mysql://…` or `sqlite:///…`")]
     UnknownScheme(String),
     /// `sqlite://name.db`, which different programs read differently.
     #[error("write `sqlite:///relative/path.db` or `sqlite:////absolute/path.db`")]
@@ -51,10 +54,8 @@ pub enum DatabaseUrlError {
     #[error("SQLite has no URL parameter `{0}` here: use `mode`, `cache`, `immutable` or `vfs`")]
     SqliteParameter(String),
     /// Not well formed.
-    #[error(
-        "not a readable PostgreSQL URL ({0}): special characters in user name and password must be percent-encoded"
-    )]
-    Postgres(#[source] url::ParseError),
+    #[error("not a readable {0} URL ({1}): special characters in user name and password must be percent-encoded")]
+    Unreadable(&'static str, #[source] url::ParseError),
 }
 
 /// Makes `text` into the driver's form.
@@ -72,19 +73,20 @@ pub fn normalise_database_url(text: &str) -> Result<DatabaseUrl, DatabaseUrlErro
     }
     // SQLAlchemy writes `dialect+driver`; the driver is ours to choose.
     match scheme.split('+').next().unwrap_or_default() {
-        "postgresql" | "postgres" => postgres(rest),
+        "postgresql" | "postgres" => server(DatabaseKind::Postgres, "PostgreSQL", rest),
+        "mysql" | "mariadb" => server(DatabaseKind::Mysql, "MySQL", rest),
         "sqlite" => sqlite(rest),
-        dialect @ ("mysql" | "mariadb" | "bigquery" | "snowflake" | "duckdb" | "oracle" | "mssql" | "redshift") => {
+        dialect @ ("bigquery" | "snowflake" | "duckdb" | "oracle" | "mssql" | "redshift") => {
             Err(DatabaseUrlError::NotSupportedYet(dialect.to_owned()))
         }
         other => Err(DatabaseUrlError::UnknownScheme(other.to_owned())),
     }
 }
 
-fn postgres(rest: &str) -> Result<DatabaseUrl, DatabaseUrlError> {
-    let url = format!("postgresql://{rest}");
-    Url::parse(&url).map_err(DatabaseUrlError::Postgres)?;
-    Ok(DatabaseUrl { kind: DatabaseKind::Postgres, url: Secret::new(url) })
+fn server(kind: DatabaseKind, name: &'static str, rest: &str) -> Result<DatabaseUrl, DatabaseUrlError> {
+    let url = format!("{}://{rest}", kind.as_str());
+    Url::parse(&url).map_err(|error| DatabaseUrlError::Unreadable(name, error))?;
+    Ok(DatabaseUrl { kind, url: Secret::new(url) })
 }
 
 /// SQLAlchemy's third slash begins a relative path, the fourth an absolute one; the driver wants one slash fewer.
@@ -119,7 +121,7 @@ mod tests {
 
     #[test]
     fn the_forms_that_people_have_in_their_files_are_read() {
-        use DatabaseKind::{Postgres, Sqlite};
+        use DatabaseKind::{Mysql, Postgres, Sqlite};
         for (text, kind, url) in [
             ("sqlite:///rel.db", Sqlite, "sqlite://rel.db"),
             ("sqlite:///./data/rel.db", Sqlite, "sqlite://./data/rel.db"),
@@ -136,6 +138,9 @@ mod tests {
             ),
             ("postgres://u@h/d", Postgres, "postgresql://u@h/d"),
             ("PostgreSQL://h/d", Postgres, "postgresql://h/d"),
+            ("mysql://u:p@h:3306/d", Mysql, "mysql://u:p@h:3306/d"),
+            ("mysql+pymysql://u:p@h/d?charset=utf8mb4", Mysql, "mysql://u:p@h/d?charset=utf8mb4"),
+            ("mariadb+mariadbconnector://u@h/d", Mysql, "mysql://u@h/d"),
             (" postgresql:///d?host=/run/postgresql\n", Postgres, "postgresql:///d?host=/run/postgresql"),
         ] {
             assert_eq!(normalised(text), Ok((kind, url.to_owned())), "{text}");
@@ -145,8 +150,8 @@ mod tests {
     #[test]
     fn a_url_that_cannot_be_used_is_refused_without_showing_it() {
         for (text, said) in [
-            ("mysql+pymysql://u:canary@h/d", "`mysql` databases are not supported yet"),
-            ("bigquery://canary", "not supported yet"),
+            ("bigquery://canary", "`bigquery` databases are not supported yet"),
+            ("mysql://u:canary/1@h/d", "not a readable MySQL URL"),
             ("ftp://canary", "`ftp` is not a database"),
             ("canary", "not a database URL"),
             ("", "not a database URL"),

@@ -11,8 +11,8 @@ pub(super) struct Keys {
 
 /// The file.
 pub(super) const TOP: Keys = Keys {
-    known: &["database", "databases", "timezone", "alerts"],
-    later: &["channels", "defaults", "include", "silences", "labels", "state", "email", "slack", "webhook"],
+    known: &["database", "databases", "timezone", "defaults", "alerts"],
+    later: &["channels", "include", "silences", "labels", "state", "email", "slack", "webhook"],
 };
 
 /// `database`, and each of `databases`.
@@ -21,54 +21,99 @@ pub(super) const DATABASE: Keys = Keys {
     later: &["url_file", "max_in_flight", "max_connections", "statement_timeout", "max_rows", "allow_unparsed"],
 };
 
+/// `defaults`: keys of an alert that hold where the alert does not have them.
+pub(super) const DEFAULTS: Keys = Keys {
+    known: &["timezone", "timeout", "for", "consecutive", "repeat_interval", "send_resolved", "on_error", "on_no_data"],
+    later: &[
+        "catchup_window",
+        "channels",
+        "jitter",
+        "labels",
+        "misfire",
+        "notify",
+        "overlap",
+        "runbook",
+        "schedule",
+        "severity",
+    ],
+};
+
+/// `on_error`, where it is a mapping.
+pub(super) const ON_ERROR: Keys = Keys { known: &["action", "after"], later: &[] };
+
 /// One of `alerts`.
 pub(super) const ALERT: Keys = Keys {
-    known: &["name", "description", "query", "database", "schedule", "timezone", "timeout", "enabled", "notify"],
+    known: &[
+        "name",
+        "description",
+        "query",
+        "database",
+        "schedule",
+        "timezone",
+        "timeout",
+        "enabled",
+        "notify",
+        "for",
+        "consecutive",
+        "repeat_interval",
+        "send_resolved",
+        "on_error",
+        "on_no_data",
+    ],
     later: &[
         "allow_unparsed",
         "catchup_window",
         "channels",
-        "consecutive",
-        "for",
         "instance_key",
         "jitter",
         "labels",
         "misfire",
-        "on_error",
-        "on_no_data",
         "overlap",
         "query_env",
         "query_file",
-        "repeat_interval",
         "runbook",
-        "send_resolved",
         "severity",
         "silences",
     ],
 };
 
+/// What every entry of `notify` may have one day.
+const LATER_OF_ANY_CHANNEL: [&str; 5] = ["fallback", "name", "send_resolved", "template", "timeout"];
+
+/// One of `notify` that does not say which channel it is for.
+pub(super) const ANY_CHANNEL: Keys = Keys {
+    known: &[
+        "channel",
+        "recipients",
+        "subject",
+        "webhook_url",
+        "username",
+        "slack_channel",
+        "url",
+        "method",
+        "headers",
+        "secret",
+    ],
+    later: &LATER_OF_ANY_CHANNEL,
+};
+
+/// One of `notify` whose channel is `email`.
+pub(super) const EMAIL: Keys = Keys { known: &["channel", "recipients", "subject"], later: &LATER_OF_ANY_CHANNEL };
+
+/// One of `notify` whose channel is `slack`.
+pub(super) const SLACK: Keys = Keys {
+    known: &["channel", "webhook_url", "username", "slack_channel"],
+    later: &["fallback", "name", "send_resolved", "template", "timeout", "webhook_url_file"],
+};
+
 /// One of `notify` whose channel is `webhook`.
 pub(super) const WEBHOOK: Keys = Keys {
-    known: &["channel", "url", "method", "headers"],
-    later: &[
-        "fallback",
-        "name",
-        "recipients",
-        "secret",
-        "secret_file",
-        "send_resolved",
-        "slack_channel",
-        "subject",
-        "template",
-        "timeout",
-        "url_file",
-        "username",
-        "webhook_url",
-    ],
+    known: &["channel", "url", "method", "headers", "secret"],
+    later: &["fallback", "name", "secret_file", "send_resolved", "template", "timeout", "url_file"],
 };
 
 /// Channels that are not built yet.
-pub(super) const LATER_CHANNELS: &[&str] = &["email", "slack", "teams", "pagerduty", "opsgenie", "discord", "telegram"];
+pub(super) const LATER_CHANNELS: &[&str] = &["teams", "pagerduty", "opsgenie", "discord", "telegram"];
 
 /// The one of `candidates` that a person who wrote `word` most probably meant.
 pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

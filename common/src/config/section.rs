@@ -7,6 +7,7 @@ use super::error::ConfigProblem;
 use super::interpolate::{Environment, Setting};
 use super::keys::{Keys, shown, suggestion};
 use super::raw::{Entry, Node, Place, Value};
+use super::scalar;
 
 /// What to do about `url:https://…`, which YAML reads as a key without a value.
 const SPACE: &str = "write a space after the colon";
@@ -107,7 +108,12 @@ impl Reader<'_> {
         for entry in entries {
             if let Some(first) = seen.insert(&entry.key, entry.place) {
                 let message = format!("`{}` is already there in line {}", shown(&entry.key), first.line);
-                self.problem(entry.place, &join(&item.path, &entry.key), message, "remove one of them");
+                // Files of the Python system name Slack's channel by the key that says which channel it is.
+                let help = match entry.key.as_str() {
+                    "channel" => "remove one of them; where a message to Slack goes is `slack_channel`",
+                    _ => "remove one of them",
+                };
+                self.problem(entry.place, &join(&item.path, &entry.key), message, help);
             }
         }
         Some(entries)
@@ -173,6 +179,16 @@ impl Reader<'_> {
             Value::Bool(value) => Some(value.to_string()),
             _ => self.wrong_type(item, expected),
         }
+    }
+
+    /// `true` or `false`, in one of its spellings.
+    pub(super) fn boolean(&mut self, item: &Item<'_>) -> Option<bool> {
+        let text = self.scalar(item, "`true` or `false`")?;
+        let value = scalar::boolean(&text);
+        if value.is_none() {
+            self.problem(item.node.place, &item.path, "neither `true` nor `false`", "");
+        }
+        value
     }
 
     fn expanded(&mut self, item: &Item<'_>, text: &str) -> Option<String> {

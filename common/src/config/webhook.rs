@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use url::Url;
 
+use super::channel::{WebhookConfig, WebhookMethod};
 use super::interpolate::Setting;
 use super::keys;
 use super::section::{Item, Reader, Section};
-use super::{WebhookConfig, WebhookMethod};
-use crate::alert::hex;
 
 /// Reads the settings; none if something is wrong with them.
 pub(super) fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<WebhookConfig> {
-    let url = reader.required(section, "url", "say where to send, for example `url: ${WEBHOOK_URL}`");
-    let url = url.and_then(|item| read_url(reader, &item));
+    let url = match section.get("url") {
+        Some(item) => read_url(reader, &item).map(Some),
+        None => Some(None),
+    };
     let method = match section.get("method") {
         Some(item) => read_method(reader, &item),
         None => Some(WebhookMethod::default()),
@@ -24,10 +24,15 @@ pub(super) fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Web
         Some(item) => read_headers(reader, &item),
         None => Some(BTreeMap::new()),
     };
-    Some(WebhookConfig { url: url?, method: method?, headers: headers? })
+    let secret = match section.get("secret") {
+        Some(item) => reader.setting(&item).map(Some),
+        None => Some(None),
+    };
+    Some(WebhookConfig { url: url?, method: method?, headers: headers?, secret: secret? })
 }
 
-fn read_url(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<Setting> {
+/// A URL in a secret position, `http` or `https`.
+pub(super) fn read_url(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<Setting> {
     let setting = reader.setting(item)?;
     if let Some(literal) = setting.as_literal() {
         let usable = |url: Url| matches!(url.scheme(), "http" | "https");
@@ -78,22 +83,24 @@ fn is_header_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-/// The name of the route: the same as long as the entry's public part is the same, and nothing of it can be undone
-/// to a secret, because literals in secret positions don't enter.
-pub(super) fn route_key(webhook: &WebhookConfig) -> Result<String, serde_json::Error> {
+/// What the name of the route is made of.
+pub(super) fn public_part(webhook: &WebhookConfig) -> Result<String, serde_json::Error> {
+    // Invariant: what was added later stays out where it isn't used, so that routes in running installations keep their
+    // names.
     #[derive(Serialize)]
     struct Public<'a> {
         channel: &'static str,
         url: Option<String>,
         method: &'static str,
         headers: BTreeMap<&'a str, Option<String>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        secret: Option<Option<String>>,
     }
-    let public = Public {
+    serde_json::to_string(&Public {
         channel: "webhook",
-        url: webhook.url.as_single_variable(),
+        url: webhook.url.as_ref().and_then(Setting::as_single_variable),
         method: webhook.method.as_str(),
         headers: webhook.headers.iter().map(|(name, value)| (name.as_str(), value.as_single_variable())).collect(),
-    };
-    let digest = Sha256::digest(serde_json::to_string(&public)?.as_bytes());
-    Ok(format!("webhook-{}", hex(&digest[..8])))
+        secret: webhook.secret.as_ref().map(Setting::as_single_variable),
+    })
 }

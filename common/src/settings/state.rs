@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{SettingsError, checked_args, secret, secret_or_file};
-use crate::config::{DatabaseUrl, normalise_database_url};
+use crate::config::{DatabaseKind, DatabaseUrl, normalise_database_url};
 use crate::secret::Secret;
 
 const DEFAULT: &str = "sqlite:///sqlsentinel.db";
@@ -39,6 +39,10 @@ impl StateArgs {
         let url = given.unwrap_or_else(|| Secret::new(of_path().unwrap_or_else(|| DEFAULT.to_owned())));
         let database = normalise_database_url(url.expose())
             .map_err(|error| SettingsError::new(format!("--state-db (STATE_DB_URL): {error}")))?;
+        if database.kind == DatabaseKind::Mysql {
+            let reason = "MySQL is a database to watch: the state is kept in PostgreSQL or SQLite";
+            return Err(SettingsError::new(format!("--state-db (STATE_DB_URL): {reason}")));
+        }
         Ok(StateSettings { database })
     }
 }
@@ -58,7 +62,9 @@ mod tests {
 
     #[test]
     fn a_url_that_cannot_be_used_is_a_usage_error_without_its_password() {
-        let message = parsed::<StateSettings>(&["--state-db", "oracle://bob:hunter2@db"]).unwrap_err();
-        assert!(message.contains("--state-db (STATE_DB_URL)") && !message.contains("hunter2"), "{message}");
+        for url in ["oracle://bob:hunter2@db", "mysql://bob:hunter2@db/shop"] {
+            let message = parsed::<StateSettings>(&["--state-db", url]).unwrap_err();
+            assert!(message.contains("--state-db (STATE_DB_URL)") && !message.contains("hunter2"), "{message}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
+use super::silences::silenced;
 use super::{Dialect, Store, StoreError};
 use crate::timestamp::Timestamp;
 
@@ -17,7 +18,7 @@ use crate::timestamp::Timestamp;
 pub struct AlertStatus {
     /// The alert.
     pub alert_name: String,
-    /// `OK` or `ALERT`; none before the first of them.
+    /// `OK`, `PENDING` or `ALERT`; none before the first of them.
     pub status: Option<String>,
     /// How the newest run ended: `OK`, `ALERT`, `ERROR` or `NO_DATA`.
     pub last_outcome: Option<String>,
@@ -25,7 +26,10 @@ pub struct AlertStatus {
     pub last_check: Option<Timestamp>,
     /// When the newest run began.
     pub last_executed_at: Option<Timestamp>,
-    /// Until when it is silenced; none if it never was.
+    /// Whether it is silenced, by the database's clock. An older coordinator does not say.
+    #[serde(default)]
+    pub silenced: bool,
+    /// Until when it is, or was last, silenced; none if it never was, or somebody ended it.
     pub silenced_until: Option<Timestamp>,
     /// How many `ALERT` since the last `OK`.
     pub consecutive_alerts: i64,
@@ -69,12 +73,13 @@ impl Store {
     pub async fn alert_statuses(&self, alert: Option<&str>) -> Result<Vec<AlertStatus>, StoreError> {
         let sql = format!(
             "SELECT n.alert_name, s.current_status, s.last_outcome, s.last_scheduled_for, {}, {}, \
-             CAST(COALESCE(s.consecutive_alerts, 0) AS BIGINT), CAST(COALESCE(s.consecutive_errors, 0) AS BIGINT) \
+             CAST(COALESCE(s.consecutive_alerts, 0) AS BIGINT), CAST(COALESCE(s.consecutive_errors, 0) AS BIGINT), {} \
              FROM (SELECT alert_name FROM sqlsentinel_configs WHERE valid_from IS NOT NULL AND valid_until IS NULL \
              UNION SELECT alert_name FROM sqlsentinel_state) AS n \
              LEFT JOIN sqlsentinel_state s ON s.alert_name = n.alert_name WHERE {} ORDER BY n.alert_name",
             self.dialect.time_text("s.last_executed_at"),
             self.dialect.time_text("s.silenced_until"),
+            silenced(self.dialect, "s.silenced_until"),
             filter("n.alert_name", alert),
         );
         self.step(async {
@@ -143,6 +148,7 @@ fn alert_status(row: &AnyRow) -> Result<AlertStatus, StoreError> {
         silenced_until: time(row.try_get(5)?)?,
         consecutive_alerts: row.try_get(6)?,
         consecutive_errors: row.try_get(7)?,
+        silenced: row.try_get::<i64, _>(8)? != 0,
     })
 }
 

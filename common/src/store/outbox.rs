@@ -22,6 +22,7 @@ use uuid::Uuid;
 pub use self::notification::{
     Backlog, Claim, ClaimRequest, Claims, NewNotification, NoticeKind, NotificationStatus, Receipt,
 };
+use super::silences::silenced;
 use super::{Dialect, Store, StoreError, Tx};
 use crate::timestamp::Timestamp;
 
@@ -74,24 +75,64 @@ impl Store {
         .await
     }
 
-    /// Whether the `error` notification that `resolved` follows up on was given up and certainly never arrived.
-    pub async fn error_never_left(&self, resolved: &Claim) -> Result<bool, StoreError> {
+    /// Whether what this notification tells the end of was given up and certainly never arrived. Never, if it tells no
+    /// end.
+    pub async fn never_left(&self, claim: &Claim) -> Result<bool, StoreError> {
+        // Each condition is that of a partial index. A repetition that arrived has told the alert, too.
+        let (begins, tells) = match claim.kind {
+            NoticeKind::ErrorResolved => ("kind = 'error'", "kind = 'error'"),
+            NoticeKind::Resolved => ("kind IN ('alert', 'repeat') AND kind = 'alert'", "kind IN ('alert', 'repeat')"),
+            NoticeKind::Alert | NoticeKind::Repeat | NoticeKind::Error | NoticeKind::NoData => return Ok(false),
+        };
+        let queue = "alert_name = $1 AND instance = $2 AND route_key = $3 AND sequence < $4";
+        let sql = format!(
+            "SELECT status, possible_duplicate FROM sqlsentinel_notifications WHERE {tells} AND {queue} \
+             AND sequence >= (SELECT MAX(sequence) FROM sqlsentinel_notifications WHERE {begins} AND {queue})"
+        );
         self.step(async {
-            let row = sqlx::query(
-                "SELECT status, possible_duplicate FROM sqlsentinel_notifications WHERE kind = 'error' \
-                 AND alert_name = $1 AND instance = $2 AND route_key = $3 AND sequence < $4 \
-                 ORDER BY sequence DESC LIMIT 1",
-            )
-            .bind(resolved.alert_name.clone())
-            .bind(resolved.instance.clone())
-            .bind(resolved.route_key.clone())
-            .bind(resolved.sequence)
-            .fetch_optional(self.pool())
-            .await?;
-            let Some(row) = row else { return Ok(false) };
-            let (status, may_have_arrived): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
+            let rows = sqlx::query(AssertSqlSafe(sql))
+                .bind(claim.alert_name.clone())
+                .bind(claim.instance.clone())
+                .bind(claim.route_key.clone())
+                .bind(claim.sequence)
+                .fetch_all(self.pool())
+                .await?;
             let given_up = [NotificationStatus::Dead, NotificationStatus::Skipped].map(NotificationStatus::as_str);
-            Ok(given_up.contains(&status.as_str()) && may_have_arrived == 0)
+            for row in &rows {
+                let (status, may_have_arrived): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
+                if !given_up.contains(&status.as_str()) || may_have_arrived != 0 {
+                    return Ok(false);
+                }
+            }
+            Ok(!rows.is_empty())
+        })
+        .await
+    }
+
+    /// Whether this notification waited for the end of a silence, and what it tells is over.
+    pub async fn overtaken(&self, claim: &Claim) -> Result<bool, StoreError> {
+        let over = match claim.kind {
+            // The alert has ended, or has ended and begun again: then the sweep tells that, or has told it.
+            NoticeKind::Alert | NoticeKind::Repeat => {
+                "(COALESCE(s.current_status, '') <> 'ALERT' OR s.untold = 1 OR EXISTS ( \
+                 SELECT 1 FROM sqlsentinel_notifications later WHERE later.kind IN ('alert', 'repeat') \
+                 AND later.alert_name = n.alert_name AND later.instance = n.instance \
+                 AND later.route_key = n.route_key AND later.sequence > n.sequence))"
+            }
+            NoticeKind::Error => "s.consecutive_errors = 0",
+            NoticeKind::NoData => "s.consecutive_no_data = 0",
+            // An end stays true.
+            NoticeKind::Resolved | NoticeKind::ErrorResolved => return Ok(false),
+        };
+        let sql = format!(
+            "SELECT 1 FROM sqlsentinel_notifications n JOIN sqlsentinel_state s ON s.alert_name = n.alert_name \
+             WHERE n.notification_id = $1 AND {over} AND EXISTS ( \
+             SELECT 1 FROM sqlsentinel_silences z WHERE z.alert_name = n.alert_name \
+             AND COALESCE(z.ended_at, z.ends_at) > n.created_at)"
+        );
+        self.step(async {
+            let query = sqlx::query(AssertSqlSafe(sql)).bind(claim.notification_id.to_string());
+            Ok(query.fetch_optional(self.pool()).await?.is_some())
         })
         .await
     }
@@ -117,6 +158,9 @@ impl Store {
 /// While a row is being sent, `next_attempt_at` is the end of its lease, so that one index finds both what is due and
 /// what was abandoned. Two senders cannot claim one row: on PostgreSQL the second skips the locked row, and after the
 /// first one's commit the row is not due any more.
+///
+/// What belongs to a silenced alert is not claimed: it waits for the silence's end, and [`Store::overtaken`] then says
+/// whether it is still worth sending.
 fn claim_sql(dialect: Dialect) -> String {
     let (except_routes, only_alerts) = dialect.pick(
         (
@@ -133,6 +177,7 @@ fn claim_sql(dialect: Dialect) -> String {
            AND NOT EXISTS (SELECT 1 FROM sqlsentinel_notifications earlier WHERE earlier.{ACTIVE} \
              AND earlier.alert_name = n.alert_name AND earlier.instance = n.instance \
              AND earlier.route_key = n.route_key AND earlier.sequence < n.sequence) \
+           AND NOT EXISTS (SELECT 1 FROM sqlsentinel_state s WHERE s.alert_name = n.alert_name AND {silenced} = 1) \
            ORDER BY n.next_attempt_at, n.sequence LIMIT $4{lock}) \
          UPDATE sqlsentinel_notifications SET status = '{sending}', attempt = attempt + 1, claim_token = $3, \
          claimed_until = $2, next_attempt_at = $2, \
@@ -140,7 +185,9 @@ fn claim_sql(dialect: Dialect) -> String {
          WHERE notification_id IN (SELECT notification_id FROM due) \
          RETURNING notification_id, execution_id, alert_name, instance, route_key, channel, kind, sequence, \
          scheduled_for, payload, attempt, possible_duplicate, created_at",
-        lock = dialect.pick(" FOR UPDATE SKIP LOCKED", ""),
+        silenced = silenced(dialect, "s.silenced_until"),
+        // Of this table alone: a state's row is locked by those who judge.
+        lock = dialect.pick(" FOR UPDATE OF n SKIP LOCKED", ""),
         sending = NotificationStatus::Sending.as_str(),
     )
 }

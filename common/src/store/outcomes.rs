@@ -1,13 +1,14 @@
 //! The SQL of the outcome transaction: what a notifier reads and writes when runs have ended.
 //!
-//! Input: the ids in a batch of outcomes, then what the notifier judged. Output: fires concluded, runs recorded,
-//! states moved and notifications queued, all in one [`OutcomeTx`], with a fixed number of statements however large
-//! the batch is.
+//! Input: the ids in a batch of outcomes, or the alerts that a sweep has found, then what the notifier judged. Output:
+//! fires concluded, runs recorded, states moved and notifications queued, all in one [`OutcomeTx`], with a fixed number
+//! of statements however large the batch is.
 //!
 //! Invariant 3 (atomic): a state and its notifications are written by the same transaction, and by no other road.
 //! Locks are taken in one order, fires by id and then states by alert, so that two notifiers wait and never deadlock.
 
 mod records;
+mod untold;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +17,9 @@ use sqlx::{AssertSqlSafe, Row};
 
 pub use self::records::{AlertState, Condition, FireProgress, LockedFire, RecordedRun, Trigger};
 use self::records::{execution_record, run_status, state_record};
+pub use self::untold::LastWord;
 use super::outbox::{NewNotification, NotificationStatus};
+use super::silences::silenced;
 use super::{Dialect, Store, StoreError, Tx};
 use crate::alert::{AlertDefinition, ConfigHash};
 use crate::ids::ExecutionId;
@@ -110,8 +113,10 @@ impl OutcomeTx {
         sqlx::query(AssertSqlSafe(ensure)).bind(names.clone()).execute(&mut *self.tx).await?;
         let sql = format!(
             "SELECT alert_name, current_status, last_scheduled_for, last_execution_id, last_outcome, \
-             consecutive_alerts, consecutive_oks, consecutive_errors, consecutive_no_data, error_notified, sequence \
+             consecutive_alerts, consecutive_oks, consecutive_errors, consecutive_no_data, error_notified, sequence, \
+             condition_execution_id, alerting_since, told_at, untold, no_data_untold, {} \
              FROM sqlsentinel_state WHERE alert_name {} ORDER BY alert_name{}",
+            silenced(self.dialect, "silenced_until"),
             self.in_list(),
             self.dialect.lock("sqlsentinel_state")
         );
@@ -119,19 +124,31 @@ impl OutcomeTx {
         rows.iter()
             .map(|row| {
                 let (condition, outcome): (Option<String>, Option<String>) = (row.try_get(1)?, row.try_get(4)?);
-                let (scheduled_for, execution_id): (Option<i64>, Option<String>) = (row.try_get(2)?, row.try_get(3)?);
+                let id = |column: usize| -> Result<_, StoreError> {
+                    Ok(row.try_get::<Option<String>, _>(column)?.and_then(|id| id.parse().ok()))
+                };
+                let time = |column: usize| -> Result<_, StoreError> {
+                    Ok(row.try_get::<Option<i64>, _>(column)?.map(Timestamp::from_micros))
+                };
+                let flag = |column: usize| -> Result<_, StoreError> { Ok(row.try_get::<i64, _>(column)? != 0) };
                 let state = AlertState {
                     alert_name: row.try_get(0)?,
                     condition: condition.as_deref().and_then(Condition::from_stored),
-                    last_scheduled_for: scheduled_for.map(Timestamp::from_micros),
-                    last_execution_id: execution_id.and_then(|id| id.parse().ok()),
+                    last_scheduled_for: time(2)?,
+                    last_execution_id: id(3)?,
                     last_outcome: outcome.as_deref().and_then(run_status),
                     consecutive_alerts: row.try_get(5)?,
                     consecutive_oks: row.try_get(6)?,
                     consecutive_errors: row.try_get(7)?,
                     consecutive_no_data: row.try_get(8)?,
-                    error_notified: row.try_get::<i64, _>(9)? != 0,
+                    error_notified: flag(9)?,
                     sequence: row.try_get(10)?,
+                    condition_execution_id: id(11)?,
+                    alerting_since: time(12)?,
+                    told_at: time(13)?,
+                    untold: flag(14)?,
+                    no_data_untold: flag(15)?,
+                    silenced: flag(16)?,
                     ..AlertState::default()
                 };
                 Ok((state.alert_name.clone(), state))
@@ -174,17 +191,18 @@ impl OutcomeTx {
             "INSERT INTO sqlsentinel_executions (id, alert_name, executed_at, execution_duration_ms, status, \
              actual_value, threshold, query, error_message, triggered_by, notification_sent, notification_error, \
              context_data, scheduled_for, config_hash, source, attempt, delivery, worker, error_kind, \
-             actual_value_json, threshold_json) \
+             actual_value_json, threshold_json, truncated) \
              SELECT n.id, n.alert_name, n.executed_at, n.execution_duration_ms, n.status, \
              n.actual_value, n.threshold, NULL, n.error_message, n.triggered_by, FALSE, NULL, \
              {}, n.scheduled_for, n.config_hash, n.source, n.attempt, n.delivery, n.worker, n.error_kind, \
-             n.actual_value_json, n.threshold_json FROM {} WHERE TRUE ON CONFLICT (id) DO NOTHING",
+             n.actual_value_json, n.threshold_json, n.truncated FROM {} WHERE TRUE ON CONFLICT (id) DO NOTHING",
             self.dialect.pick("n.context_data::json", "n.context_data"),
             self.dialect.rows(
                 "id TEXT, alert_name TEXT, executed_at TIMESTAMP, execution_duration_ms DOUBLE PRECISION, status TEXT, \
                  actual_value DOUBLE PRECISION, threshold DOUBLE PRECISION, error_message TEXT, triggered_by TEXT, \
                  context_data TEXT, scheduled_for BIGINT, config_hash TEXT, source TEXT, attempt INTEGER, \
-                 delivery INTEGER, worker TEXT, error_kind TEXT, actual_value_json TEXT, threshold_json TEXT"
+                 delivery INTEGER, worker TEXT, error_kind TEXT, actual_value_json TEXT, threshold_json TEXT, \
+                 truncated INTEGER"
             ),
         );
         self.write(sql, records).await
@@ -211,6 +229,8 @@ impl OutcomeTx {
              last_outcome = n.last_outcome, consecutive_alerts = n.consecutive_alerts, \
              consecutive_oks = n.consecutive_oks, consecutive_errors = n.consecutive_errors, \
              consecutive_no_data = n.consecutive_no_data, error_notified = n.error_notified, sequence = n.sequence, \
+             condition_execution_id = n.condition_execution_id, alerting_since = n.alerting_since, \
+             told_at = n.told_at, untold = n.untold, no_data_untold = n.no_data_untold, \
              last_executed_at = COALESCE(n.last_executed_at, sqlsentinel_state.last_executed_at), \
              last_alert_at = COALESCE(n.last_alert_at, sqlsentinel_state.last_alert_at), \
              last_ok_at = COALESCE(n.last_ok_at, sqlsentinel_state.last_ok_at), updated_at = {} \
@@ -219,7 +239,9 @@ impl OutcomeTx {
             self.dialect.rows(
                 "alert_name TEXT, current_status TEXT, last_scheduled_for BIGINT, last_execution_id TEXT, \
                  last_outcome TEXT, consecutive_alerts BIGINT, consecutive_oks BIGINT, consecutive_errors BIGINT, \
-                 consecutive_no_data BIGINT, error_notified INTEGER, sequence BIGINT, last_executed_at TIMESTAMP, \
+                 consecutive_no_data BIGINT, error_notified INTEGER, sequence BIGINT, condition_execution_id TEXT, \
+                 alerting_since BIGINT, told_at BIGINT, untold INTEGER, no_data_untold INTEGER, \
+                 last_executed_at TIMESTAMP, \
                  last_alert_at TIMESTAMP, last_ok_at TIMESTAMP"
             ),
         );
@@ -249,6 +271,13 @@ impl OutcomeTx {
     /// Makes it true.
     pub async fn commit(self) -> Result<(), StoreError> {
         Ok(self.tx.commit().await?)
+    }
+
+    /// The database's clock.
+    pub async fn now(&mut self) -> Result<Timestamp, StoreError> {
+        let sql = format!("SELECT {}", self.dialect.now());
+        let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(&mut *self.tx).await?;
+        Ok(Timestamp::from_micros(row.try_get(0)?))
     }
 
     /// Runs one statement over all `records` at once; over none, nothing.

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use sqlsentinel_common::alert::SourceName;
+use sqlsentinel_common::alert::{ChannelKind, SourceName};
 use sqlsentinel_common::clock;
 use sqlsentinel_common::config::{Config, DatabaseUrl, SourceUrlError, normalise_database_url};
 use sqlsentinel_common::health::{Check, HealthReport};
 use sqlsentinel_common::ids::ExecutionId;
 use sqlsentinel_common::outcome::RunStatus;
 use sqlsentinel_common::secret::Secret;
-use sqlsentinel_common::settings::StateSettings;
+use sqlsentinel_common::settings::{self, StateSettings};
 use sqlsentinel_notifier::channel::Channels;
 use sqlsentinel_worker::role;
 use sqlsentinel_worker::run::{Run, run_once};
@@ -23,8 +23,6 @@ use crate::state;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// An answer that shows that queries work, by the same road as an alert's.
 const PROBE: &str = "SELECT 'OK' AS status";
-/// Channels of the Python system that are not built yet: existing dashboards look for them.
-const OTHER_CHANNELS: [&str; 2] = ["email", "slack"];
 
 /// Checks everything that `config` names. Without it, `database_url` alone.
 pub(super) async fn report(
@@ -96,13 +94,15 @@ async fn alert_database(source: &Source) -> Check {
 }
 
 fn notifications(config: Option<&Config>) -> Check {
-    let mut channels = match config.map(Channels::new).transpose() {
-        Ok(channels) => channels.map(|channels| channels.check().channels).unwrap_or_default(),
+    // Existing dashboards look for every kind of channel.
+    let Some(config) = config else {
+        let check = |kind: ChannelKind| (kind.as_str().to_owned(), Check::not_configured("no configuration given"));
+        return Check::of_channels(ChannelKind::ALL.map(check).into());
+    };
+    let settings = match settings::of_environment() {
+        Ok(settings) => settings,
         Err(error) => return Check::unhealthy(error.to_string()),
     };
-    for name in OTHER_CHANNELS {
-        channels.entry(name.to_owned()).or_insert_with(|| Check::not_configured("not supported yet"));
-    }
-    channels.entry("webhook".to_owned()).or_insert_with(|| Check::not_configured("no configuration given"));
-    Check::of_channels(channels)
+    Channels::new(config, &settings)
+        .map_or_else(|error| Check::unhealthy(error.to_string()), |channels| channels.check())
 }

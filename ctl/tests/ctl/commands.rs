@@ -53,6 +53,24 @@ fn validate_shows_what_a_file_will_do() -> Result {
 }
 
 #[test]
+fn validate_mentions_what_entries_leave_to_the_environment_and_the_environment_lacks() -> Result {
+    let place = place()?;
+    let channels =
+        "channel: email\n        recipients: [ops@example.com]\n      - channel: slack\n      - channel: webhook";
+    place.write("bare.yaml", &ALERTS.replace("channel: webhook\n        url: ${HOOK_URL}", channels))?;
+    let bare = place.ctl(&["validate", "bare.yaml"])?;
+    assert_eq!(bare.code, 0, "notifiers may know more: {bare:?}");
+    for name in ["SMTP_HOST", "SLACK_WEBHOOK_URL", "WEBHOOK_URL"] {
+        assert!(bare.out.contains(&format!("warning: bare.yaml: {name} is not set")), "{bare:?}");
+    }
+    assert!(bare.out.contains("email, slack, webhook"), "{bare:?}");
+    let place = place.with("SMTP_HOST", "h").with("SLACK_WEBHOOK_URL", "canary").with("WEBHOOK_URL", "canary");
+    let known = place.ctl(&["validate", "bare.yaml"])?;
+    assert!(known.code == 0 && !known.out.contains("is not set") && !known.out.contains("canary"), "{known:?}");
+    Ok(())
+}
+
+#[test]
 fn validate_says_where_a_file_is_wrong_and_exits_1() -> Result {
     let place = place()?;
     place.write("bad.yaml", &ALERTS.replace("schedule: every 30s", "schdule: every 30s"))?;
@@ -162,6 +180,49 @@ fn run_records_and_notifies_and_the_next_commands_show_it() -> Result {
     let line = |name: &str| status.out.lines().find(|line| line.starts_with(name)).unwrap_or_default();
     assert!(line("revenue").contains("ALERT") && line("quiet").contains("OK"), "{status:?}");
     assert!(line("broken").contains("ERROR") && line("dormant").contains("NEVER RUN"), "{status:?}");
+    Ok(())
+}
+
+#[test]
+fn a_silenced_alert_is_not_told_until_somebody_ends_the_silence() -> Result {
+    let receiver = Receiver::start()?;
+    let place = place()?.with("HOOK_URL", &receiver.url("/hook")).with("USER", "eve");
+    let silence = ["silence", "alerts.yaml", "--alert", "revenue"];
+    let ran = place.ctl(&silence)?;
+    assert!(ran.code == 1 && ran.err.contains("there is no state database"), "{ran:?}");
+    place.ctl(&["init"])?;
+    let ran = place.ctl(&["silence", "alerts.yaml", "--alert", "revenu"])?;
+    assert!(ran.code == 1 && ran.err.contains("there is no alert `revenu`"), "{ran:?}");
+    let ran = place.ctl(&[&silence[..], &["--duration", "soon"]].concat())?;
+    assert!(ran.code == 2 && ran.err.contains("--duration"), "{ran:?}");
+
+    let ran = place.ctl(&[&silence[..], &["--duration", "2", "--reason", "planned work"]].concat())?;
+    assert!(ran.code == 0 && ran.out.starts_with("Alert `revenue` is silenced until "), "{ran:?}");
+    let listed = place.ctl(&["silences"])?.out;
+    for part in ["revenue", "eve", "planned work"] {
+        assert!(listed.contains(part), "{part}: {listed}");
+    }
+    let ran = place.ctl(&["run", "alerts.yaml", "--alert", "revenue"])?;
+    assert!(ran.code == 0 && !ran.out.contains("notification"), "{ran:?}");
+    let silenced = |name: &str| -> std::result::Result<String, Box<dyn Error>> {
+        let status: Value = serde_json::from_str(&place.ctl(&["status", "--alert", name, "--output", "json"])?.out)?;
+        Ok(status[0]["silenced"].to_string())
+    };
+    assert_eq!(silenced("revenue")?, "true");
+
+    let ran = place.ctl(&["unsilence", "alerts.yaml", "--alert", "revenue", "--user", "adam"])?;
+    assert!(ran.code == 0 && ran.out.contains("is not silenced any more"), "{ran:?}");
+    let ran = place.ctl(&["unsilence", "alerts.yaml", "--alert", "revenue"])?;
+    assert!(ran.code == 0 && ran.out.contains("was not silenced"), "{ran:?}");
+    assert_eq!(silenced("revenue")?, "false");
+    assert_eq!(place.ctl(&["silences"])?.out.lines().count(), 1, "the headings");
+    let past: Value = serde_json::from_str(&place.ctl(&["silences", "--all", "--output", "json"])?.out)?;
+    assert_eq!((&past[0]["created_by"], &past[0]["ended_by"]), (&json!("eve"), &json!("adam")), "{past}");
+
+    let ran = place.ctl(&["run", "alerts.yaml", "--alert", "revenue"])?;
+    assert!(ran.out.contains("webhook notification (alert) sent"), "{ran:?}");
+    let body: Value = serde_json::from_str(&receiver.next_body()?)?;
+    assert_eq!((&body["alert_name"], &body["kind"]), (&json!("revenue"), &json!("alert")));
     Ok(())
 }
 

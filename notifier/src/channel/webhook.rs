@@ -1,56 +1,33 @@
 //! The webhook: one HTTP request for each attempt.
 //!
-//! Input: the route's settings, the attempt, the payload. Output: how it ended, in terms of [`Sent`]. Redirects are not
-//! followed, proxies of the environment are not used, and nothing of an answer but its status and `Retry-After` is kept.
+//! Input: the route's settings, what they fall back on, the attempt, the payload. Output: how it ended, in terms of
+//! [`Sent`]. Nothing of an answer but its status and `Retry-After` is kept.
 
-use std::error::Error;
-use std::fmt;
-use std::net::IpAddr;
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue, RETRY_AFTER};
-use reqwest::{Client, Method, Response, StatusCode, Url, redirect, retry};
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue, RETRY_AFTER,
+};
+use reqwest::{Client, Method, Response, StatusCode, Url};
 use sqlsentinel_common::clock::wall_now;
 use sqlsentinel_common::config::{UnresolvedSetting, WebhookConfig, WebhookMethod};
+use sqlsentinel_common::secret::Secret;
+use sqlsentinel_common::settings::ChannelSettings;
 use sqlsentinel_common::store::outbox::Claim;
 
-use super::SEND_TIMEOUT;
-use super::addresses::{GuardedResolver, is_refused};
+use super::http::{BadTarget, beginning, target, unanswered};
+use super::signature::{signature, timestamp};
 use crate::render::{self, Payload};
 use crate::retry::{Sent, retry_after};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection that was idle for longer may be one that its server is closing just now; a request that is lost on such
-/// a one would have to be called a possible duplicate.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How much of an answer is read, so that its connection can be used again; it is thrown away.
+/// How much of an answer is read; it is thrown away.
 const ANSWER_BYTES: usize = 8 * 1024;
 const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
-const LONGEST_ERROR: usize = 500;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const POSSIBLE_DUPLICATE: HeaderName = HeaderName::from_static("x-sqlsentinel-possible-duplicate");
-
-/// The client for all webhooks of a process.
-pub(super) fn client() -> Result<Client, reqwest::Error> {
-    Client::builder()
-        .user_agent(concat!("sqlsentinel/", env!("CARGO_PKG_VERSION")))
-        .dns_resolver(GuardedResolver)
-        // A proxy would resolve names itself, past the guard.
-        .no_proxy()
-        .redirect(redirect::Policy::none())
-        // One retry layer, the outbox: an attempt is one request.
-        .retry(retry::never())
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(SEND_TIMEOUT)
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .build()
-}
-
-/// The first variable that the settings need and the environment does not have.
-pub(super) fn unresolved(settings: &WebhookConfig) -> Option<UnresolvedSetting> {
-    std::iter::once(&settings.url).chain(settings.headers.values()).find_map(|setting| setting.resolve().err())
-}
+const TIMESTAMP: HeaderName = HeaderName::from_static("x-sqlsentinel-timestamp");
+const SIGNATURE: HeaderName = HeaderName::from_static("x-sqlsentinel-signature");
 
 /// Why settings cannot make a request.
 #[derive(Debug, thiserror::Error)]
@@ -58,12 +35,11 @@ enum Unusable {
     /// A variable is missing: somebody can still set it.
     #[error(transparent)]
     Unresolved(#[from] UnresolvedSetting),
-    #[error("the webhook's `url` is not a URL")]
-    NotAUrl,
-    #[error("the webhook's `url` is neither http nor https")]
-    Scheme,
-    #[error("the webhook's `url` names a link-local or metadata address, which is refused")]
-    RefusedAddress,
+    /// The same, for a variable that the file need not name.
+    #[error("the webhook has no `url`, and WEBHOOK_URL is not set")]
+    NoUrl,
+    #[error("the webhook's `url` {0}")]
+    Target(#[from] BadTarget),
     #[error("the webhook's header `{0}` cannot be sent: its value holds a line break or another control character")]
     Header(HeaderName),
     #[error("the webhook's header `{0}` is not a header's name")]
@@ -82,10 +58,16 @@ struct Request {
 }
 
 /// Makes one attempt.
-pub(super) async fn send(client: &Client, settings: &WebhookConfig, claim: &Claim, payload: &Payload) -> Sent {
-    let Request { method, url, headers, body } = match request(settings, claim, payload) {
+pub(super) async fn send(
+    client: &Client,
+    settings: &WebhookConfig,
+    fallback: &ChannelSettings,
+    claim: &Claim,
+    payload: &Payload,
+) -> Sent {
+    let Request { method, url, headers, body } = match request(settings, fallback, claim, payload) {
         Ok(request) => request,
-        Err(error @ Unusable::Unresolved(_)) => return Sent::not_delivered(error.to_string()),
+        Err(error @ (Unusable::Unresolved(_) | Unusable::NoUrl)) => return Sent::not_delivered(error.to_string()),
         Err(error) => return Sent::Permanent(error.to_string()),
     };
     let request = client.request(method, url).headers(headers);
@@ -95,64 +77,82 @@ pub(super) async fn send(client: &Client, settings: &WebhookConfig, claim: &Clai
     };
     match request.send().await {
         Ok(response) => answered(response).await,
-        Err(error) => unanswered(error),
+        Err(error) => unanswered("the webhook", error),
     }
 }
 
-fn request(settings: &WebhookConfig, claim: &Claim, payload: &Payload) -> Result<Request, Unusable> {
-    let url = Url::parse(settings.url.resolve()?.expose().trim()).map_err(|_| Unusable::NotAUrl)?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(Unusable::Scheme);
-    }
-    // Parsing the URL has brought the address into its usual form, however it was written.
-    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    if host.parse::<IpAddr>().is_ok_and(is_refused) {
-        return Err(Unusable::RefusedAddress);
-    }
+fn request(
+    settings: &WebhookConfig,
+    fallback: &ChannelSettings,
+    claim: &Claim,
+    payload: &Payload,
+) -> Result<Request, Unusable> {
+    let place = match &settings.url {
+        Some(url) => url.resolve()?,
+        None => fallback.webhook_url.clone().ok_or(Unusable::NoUrl)?,
+    };
+    let url = target(place.expose())?;
     let (method, body) = match settings.method {
         WebhookMethod::Get => (Method::GET, None),
         WebhookMethod::Post => (Method::POST, Some(render::webhook_body(claim, payload)?)),
         WebhookMethod::Put => (Method::PUT, Some(render::webhook_body(claim, payload)?)),
         WebhookMethod::Patch => (Method::PATCH, Some(render::webhook_body(claim, payload)?)),
     };
-    Ok(Request { method, url, headers: headers(settings, claim, body.is_some())?, body })
+    // A secret that is meant for one receiver is not shown to another.
+    let is_theirs = fallback.webhook_url.as_ref().is_some_and(|url| url.expose().trim() == place.expose().trim());
+    let login = fallback.webhook_auth_header.as_ref().filter(|_| is_theirs);
+    Ok(Request { method, url, headers: headers(settings, login, claim, body.as_deref())?, body })
 }
 
 /// Ours say what the outbox promises, so they stand above those of the settings.
-fn headers(settings: &WebhookConfig, claim: &Claim, has_body: bool) -> Result<HeaderMap, Unusable> {
+fn headers(
+    settings: &WebhookConfig,
+    login: Option<&Secret>,
+    claim: &Claim,
+    body: Option<&str>,
+) -> Result<HeaderMap, Unusable> {
     let mut headers = HeaderMap::new();
-    if has_body {
+    if body.is_some() {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    if let Some(login) = login {
+        let (header, text) = login_header(login.expose());
+        headers.insert(header.clone(), secret_value(header, text)?);
     }
     for (name, setting) in &settings.headers {
         let header = HeaderName::try_from(name.as_str()).map_err(|_| Unusable::HeaderName(name.clone()))?;
-        let mut value =
-            HeaderValue::try_from(setting.resolve()?.expose()).map_err(|_| Unusable::Header(header.clone()))?;
-        value.set_sensitive(true);
-        headers.insert(header, value);
+        headers.insert(header.clone(), secret_value(header, setting.resolve()?.expose())?);
     }
     headers.insert(IDEMPOTENCY_KEY, HeaderValue::try_from(claim.notification_id.to_string())?);
     if claim.possible_duplicate {
         headers.insert(POSSIBLE_DUPLICATE, HeaderValue::from_static("true"));
     }
+    if let Some(secret) = &settings.secret {
+        let now = timestamp(wall_now());
+        let signature = signature(&secret.resolve()?, &now, body.unwrap_or_default());
+        headers.insert(TIMESTAMP, HeaderValue::try_from(now)?);
+        headers.insert(SIGNATURE, HeaderValue::try_from(signature)?);
+    }
     Ok(headers)
+}
+
+/// `Name: value`, or else the value of `Authorization`.
+fn login_header(text: &str) -> (HeaderName, &str) {
+    let named = text.split_once(':').and_then(|(name, value)| Some((HeaderName::try_from(name).ok()?, value.trim())));
+    named.unwrap_or((AUTHORIZATION, text))
+}
+
+fn secret_value(header: HeaderName, text: &str) -> Result<HeaderValue, Unusable> {
+    let mut value = HeaderValue::try_from(text).map_err(|_| Unusable::Header(header))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 async fn answered(response: Response) -> Sent {
     let sent = classify(response.status(), response.headers());
     // The status is known and stands, whatever becomes of the rest.
-    let _ = tokio::time::timeout(ANSWER_PATIENCE, discard(response)).await;
+    beginning(response, ANSWER_BYTES, ANSWER_PATIENCE).await;
     sent
-}
-
-async fn discard(mut response: Response) {
-    let mut read = 0;
-    while let Ok(Some(chunk)) = response.chunk().await {
-        read += chunk.len();
-        if read > ANSWER_BYTES {
-            break;
-        }
-    }
 }
 
 fn classify(status: StatusCode, headers: &HeaderMap) -> Sent {
@@ -161,42 +161,14 @@ fn classify(status: StatusCode, headers: &HeaderMap) -> Sent {
         200..=299 => Sent::Delivered,
         300..=399 => Sent::not_delivered(format!("{}; redirects are not followed", error())),
         400 | 410 | 413 | 422 => Sent::Permanent(error()),
-        _ => {
-            let header = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-            Sent::NotDelivered { error: error(), retry_after: header.and_then(|text| retry_after(text, wall_now())) }
-        }
+        _ => Sent::NotDelivered { error: error(), retry_after: asked_to_wait(headers) },
     }
 }
 
-/// A connection that was never made carried nothing; anything later may have carried the request.
-fn unanswered(error: reqwest::Error) -> Sent {
-    // The URL may be a secret.
-    let error = error.without_url();
-    if error.is_builder() {
-        Sent::Permanent(format!("the request cannot be made: {}", Causes(&error)))
-    } else if error.is_connect() {
-        Sent::not_delivered(format!("no connection to the webhook: {}", Causes(&error)))
-    } else if error.is_timeout() {
-        Sent::Unknown(format!("no answer from the webhook within {} s", SEND_TIMEOUT.as_secs()))
-    } else {
-        Sent::Unknown(format!("the connection to the webhook broke: {}", Causes(&error)))
-    }
-}
-
-/// What is below the client's own words, innermost last.
-struct Causes<'a>(&'a reqwest::Error);
-
-impl fmt::Display for Causes<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut causes = Vec::new();
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            causes.push(error.to_string());
-            cause = error.source();
-        }
-        let text = if causes.is_empty() { self.0.to_string() } else { causes.join(": ") };
-        f.write_str(&text.chars().take(LONGEST_ERROR).collect::<String>())
-    }
+/// How long the answer asks to wait.
+pub(super) fn asked_to_wait(headers: &HeaderMap) -> Option<Duration> {
+    let header = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    header.and_then(|text| retry_after(text, wall_now()))
 }
 
 #[cfg(test)]
@@ -230,5 +202,19 @@ mod tests {
             headers.insert(RETRY_AFTER, HeaderValue::try_from(text)?);
         }
         Ok(classify(StatusCode::from_u16(status).unwrap_or_default(), &headers))
+    }
+
+    #[test]
+    fn a_login_header_has_a_name_or_is_authorization() {
+        for (text, name, value) in [
+            ("Bearer abc", "authorization", "Bearer abc"),
+            ("Bearer a:b", "authorization", "Bearer a:b"),
+            ("X-Api-Key: abc", "x-api-key", "abc"),
+            ("Authorization:Basic dTpw", "authorization", "Basic dTpw"),
+            ("abc", "authorization", "abc"),
+        ] {
+            let (header, found) = login_header(text);
+            assert_eq!((header.as_str(), found), (name, value), "{text}");
+        }
     }
 }

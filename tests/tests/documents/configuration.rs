@@ -9,31 +9,43 @@ use sqlsentinel_common::config::{ConfigProblem, load_str};
 use crate::markdown::{codes, read, section};
 
 /// The section that describes a mapping's keys, and what a file looks like to which a line with `@` is added there.
-const PLACES: [(&str, &str, &str); 4] = [
+const PLACES: [(&str, &str, &str); 7] = [
     (
         "The file",
         "the file",
         "@\ndatabase: {url: 'sqlite:///t.db'}\nalerts: [{name: a, query: q, schedule: '@daily'}]\n",
     ),
     ("A database", "a database", "databases:\n  x:\n    url: 'sqlite:///t.db'\n    @\nalerts: []\n"),
+    (
+        "defaults",
+        "defaults",
+        "database: {url: 'sqlite:///t.db'}\ndefaults:\n  @\nalerts: [{name: a, query: q, schedule: '@daily'}]\n",
+    ),
     ("An alert", "an alert", "database: {url: 'sqlite:///t.db'}\nalerts:\n  - @\n    x: 1\n"),
     (
-        "An entry of notify",
-        "an entry of notify",
-        "database: {url: 'sqlite:///t.db'}\nalerts:\n  - notify:\n      - x: 1\n        @\n",
+        "channel: email",
+        "channel: email",
+        "database: {url: 'sqlite:///t.db'}\nalerts:\n  - notify:\n      - channel: email\n        @\n",
+    ),
+    (
+        "channel: slack",
+        "channel: slack",
+        "database: {url: 'sqlite:///t.db'}\nalerts:\n  - notify:\n      - channel: slack\n        @\n",
+    ),
+    (
+        "channel: webhook",
+        "channel: webhook",
+        "database: {url: 'sqlite:///t.db'}\nalerts:\n  - notify:\n      - channel: webhook\n        @\n",
     ),
 ];
 /// No known key is near to it, so the error lists them all.
 const NONSENSE: &str = "qqqqqqqq";
 
 fn problems(file: &str, key: &str) -> Vec<ConfigProblem> {
-    // `notify` is looked at with its channel.
-    let line = if file.contains("notify:") && key != "channel" {
-        format!("channel: webhook\n        {key}: 1")
-    } else {
-        format!("{key}: 1")
-    };
-    load_str(&file.replacen('@', &line, 1), "test.yaml", &|_| None).err().map(|errors| errors.0).unwrap_or_default()
+    load_str(&file.replacen('@', &format!("{key}: 1"), 1), "test.yaml", &|_| None)
+        .err()
+        .map(|errors| errors.0)
+        .unwrap_or_default()
 }
 
 fn described(document: &str, title: &str) -> Result<BTreeSet<String>> {

@@ -6,6 +6,7 @@ mod configuration;
 mod links;
 mod markdown;
 mod metrics;
+mod mysql_role;
 mod roles;
 mod samples;
 mod state_database;

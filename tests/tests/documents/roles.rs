@@ -6,6 +6,7 @@ use sqlsentinel_common::config::{load_str, normalise_database_url};
 use sqlsentinel_common::ids::ExecutionId;
 use sqlsentinel_common::messages::{OutcomeMessage, decode};
 use sqlsentinel_common::outcome::Verdict;
+use sqlsentinel_common::store::silences::{Past, SilenceRequest};
 use sqlsentinel_common::store::{Store, StoreRole};
 use sqlsentinel_notifier::record::Recorder;
 use sqlsentinel_tests::postgres::Postgres;
@@ -118,12 +119,18 @@ async fn the_state_databases_roles_have_what_each_process_needs() -> Result<()> 
     let notifier = scene.store("sqlsentinel_notifier")?;
     Recorder::new(notifier.clone()).record_manual(&definition, &outcome).await?;
     notifier.outbox_backlog().await?;
+    notifier.untold("", 1).await?;
+    let duration = std::time::Duration::from_secs(60);
+    let silence = SilenceRequest { alert_name: "payment_failures", duration, created_by: "eve", reason: None };
+    notifier.silence(&silence).await?;
+    notifier.unsilence("payment_failures", "eve").await?;
     scene.refuses("sqlsentinel_notifier", "sqlsentinel", "DROP TABLE sqlsentinel_fires").await?;
     scene.refuses("sqlsentinel_notifier", "sqlsentinel", "DELETE FROM sqlsentinel_fires").await?;
 
     let history = scene.store("sqlsentinel_history")?;
     assert_eq!(history.history(None, 10).await?.len(), 1);
     assert_eq!(history.alert_statuses(None).await?.len(), 1);
+    assert_eq!(history.silences(None, Past::Included).await?.len(), 1);
     scene.refuses("sqlsentinel_history", "sqlsentinel", "UPDATE sqlsentinel_state SET alert_name = ''").await?;
     Ok(())
 }

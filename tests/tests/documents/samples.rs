@@ -4,12 +4,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use sqlsentinel_common::config;
+use sqlsentinel_common::config::{self, SlackConfig};
 use sqlsentinel_common::health::HealthReport;
 use sqlsentinel_common::messages::{Job, OutcomeMessage, Versioned, decode};
 use sqlsentinel_common::store::outbox::{Claim, NoticeKind};
 use sqlsentinel_common::timestamp::Timestamp;
-use sqlsentinel_notifier::render::{Payload, webhook_body};
+use sqlsentinel_notifier::render::{Payload, email, slack, webhook_body};
 use sqlsentinel_tests::programs::root;
 
 use crate::markdown::{blocks, documents, files, read, texts_marked};
@@ -53,7 +53,8 @@ fn check(path: &Path, name: &str) -> Result<()> {
 
 #[test]
 fn every_sample_in_json_says_what_it_is_a_sample_of() -> Result<()> {
-    let known = ["json job", "json outcome", "json dead-letter", "json webhook", "json health", "json log"];
+    let known =
+        ["json job", "json outcome", "json dead-letter", "json webhook", "json slack", "json health", "json log"];
     for document in documents()? {
         for block in blocks(&std::fs::read_to_string(&document)?) {
             let known = !block.mark.starts_with("json") || known.contains(&block.mark.as_str());
@@ -110,9 +111,28 @@ fn webhooks_are_as_the_notifier_renders_them() -> Result<()> {
     Ok(())
 }
 
+/// The notification of the first webhook, as the other channels tell it.
+#[test]
+fn messages_for_people_are_as_the_notifier_renders_them() -> Result<()> {
+    let webhook = samples(&read("docs/reference/messages.md")?, "json webhook")?.remove(0);
+    let (claim, payload) = (claim(&serde_json::from_str(&webhook)?)?, serde_json::from_str(&webhook)?);
+    let document = read("docs/reference/channels.md")?;
+
+    let mail = email::mail(None, &claim, &payload);
+    assert_eq!(samples(&document, "text mail")?, [format!("Subject: {}\n\n{}", mail.subject, mail.text.trim_end())]);
+
+    let settings = SlackConfig {
+        webhook_url: None,
+        username: Some("SQL Sentinel".to_owned()),
+        slack_channel: Some("#payments".to_owned()),
+    };
+    let message: Value = serde_json::from_str(&slack::body(&settings, &claim, &payload)?)?;
+    assert_eq!(serde_json::from_str::<Value>(&samples(&document, "json slack")?[0])?, message);
+    Ok(())
+}
+
 fn claim(body: &Value) -> Result<Claim> {
     let text = |key: &str| body[key].as_str().map(str::to_owned).with_context(|| format!("`{key}` is not a text"));
-    let kinds = [NoticeKind::Alert, NoticeKind::Error, NoticeKind::ErrorResolved, NoticeKind::NoData];
     let kind = text("kind")?;
     Ok(Claim {
         notification_id: text("notification_id")?.parse()?,
@@ -121,7 +141,7 @@ fn claim(body: &Value) -> Result<Claim> {
         instance: String::new(),
         route_key: String::new(),
         channel: "webhook".to_owned(),
-        kind: kinds.into_iter().find(|known| known.as_str() == kind).context("an unknown kind")?,
+        kind: NoticeKind::ALL.into_iter().find(|known| known.as_str() == kind).context("an unknown kind")?,
         sequence: 1,
         scheduled_for: text("scheduled_for")?.parse()?,
         payload: String::new(),

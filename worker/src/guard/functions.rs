@@ -1,6 +1,8 @@
 //! The functions that no alert may call: each does something in a read-only transaction all the same, or hides
 //! another call from the guard.
 
+use sqlsentinel_common::config::DatabaseKind;
+
 /// Refused by their whole name, whatever the schema.
 const NAMES: &[&str] = &[
     // Settings of the session: `set_config('transaction_read_only', …)` would lift the protection.
@@ -18,7 +20,7 @@ const NAMES: &[&str] = &[
     "pg_export_snapshot",
     "loread",
     "lowrite",
-    // MySQL and MariaDB.
+    // MySQL and MariaDB: locks that outlive the statement, and server files.
     "get_lock",
     "load_file",
     // SQLite and its shell.
@@ -51,8 +53,47 @@ const PREFIXES: &[&str] = &[
     "query_to_xml",
 ];
 
+/// Refused on MySQL and MariaDB alone, by their whole name.
+const MYSQL_NAMES: &[&str] = &[
+    "release_lock",
+    "release_all_locks",
+    "setval",
+    // Endless work that reads nothing, and that MariaDB's time-out does not count as an error.
+    "benchmark",
+    // `PROCEDURE ANALYSE()`.
+    "analyse",
+    // Programs of the operating system, where somebody installed such functions.
+    "sys_exec",
+    "sys_eval",
+    "sys_set",
+    // Rules of plugins.
+    "load_rewrite_rules",
+    "flush_rewrite_rules",
+];
+
+/// Refused on MySQL and MariaDB alone, by how their name begins.
+const MYSQL_PREFIXES: &[&str] = &[
+    // SQL from a text, on other servers.
+    "spider_",
+    // Plugins that are told to act by functions: locks, keys, replication, the firewall, the audit log.
+    "service_get_",
+    "service_release_",
+    "keyring_key_",
+    "group_replication_",
+    "asynchronous_connection_failover_",
+    "set_firewall_",
+    "firewall_group_",
+    "audit_log_",
+    "audit_api_",
+    "version_tokens_",
+    "gen_dictionary_",
+];
+
 /// Whether a call of `name` is refused; names are compared in any case.
-pub(super) fn is_refused(name: &str) -> bool {
+pub(super) fn is_refused(name: &str, kind: DatabaseKind) -> bool {
     let name = name.to_ascii_lowercase();
-    NAMES.contains(&name.as_str()) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    let is_in = |names: &[&str], prefixes: &[&str]| {
+        names.contains(&name.as_str()) || prefixes.iter().any(|prefix| name.starts_with(prefix))
+    };
+    is_in(NAMES, PREFIXES) || (kind == DatabaseKind::Mysql && is_in(MYSQL_NAMES, MYSQL_PREFIXES))
 }

@@ -13,6 +13,10 @@ use crate::timestamp::Timestamp;
 pub enum NoticeKind {
     /// The alert began.
     Alert,
+    /// The alert goes on, and is told again after the interval that its definition names.
+    Repeat,
+    /// The alert has ended.
+    Resolved,
     /// The query has failed as often in a row as the definition says.
     Error,
     /// The query is answered again, after an `Error` notification.
@@ -22,10 +26,16 @@ pub enum NoticeKind {
 }
 
 impl NoticeKind {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Alert, Self::Repeat, Self::Resolved, Self::Error, Self::ErrorResolved, Self::NoData];
+
     /// The name in SQL, JSON, logs and ids.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Alert => "alert",
+            Self::Repeat => "repeat",
+            Self::Resolved => "resolved",
             Self::Error => "error",
             Self::ErrorResolved => "error_resolved",
             Self::NoData => "no_data",
@@ -33,7 +43,7 @@ impl NoticeKind {
     }
 
     pub(super) fn from_stored(text: &str) -> Result<Self, StoreError> {
-        [Self::Alert, Self::Error, Self::ErrorResolved, Self::NoData]
+        Self::ALL
             .into_iter()
             .find(|kind| kind.as_str() == text)
             .ok_or_else(|| StoreError::Corrupt(format!("`{text}` is no kind of notification")))

@@ -73,6 +73,8 @@ pub struct RecordedRun<'a> {
 pub enum Condition {
     /// All is well.
     Ok,
+    /// Something is wrong, not for long enough, or not often enough in a row, to be told.
+    Pending,
     /// Something is wrong.
     Alert,
 }
@@ -82,13 +84,16 @@ impl Condition {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => RunStatus::Ok.as_str(),
+            Self::Pending => "PENDING",
             Self::Alert => RunStatus::Alert.as_str(),
         }
     }
 
-    /// Reads the name; what the Python system may have left there beside these two tells nothing.
+    /// Reads the name; what the Python system may have left there beside these tells nothing.
     pub(super) fn from_stored(text: &str) -> Option<Self> {
-        [Self::Ok, Self::Alert].into_iter().find(|condition| text.eq_ignore_ascii_case(condition.as_str()))
+        [Self::Ok, Self::Pending, Self::Alert]
+            .into_iter()
+            .find(|condition| text.eq_ignore_ascii_case(condition.as_str()))
     }
 }
 
@@ -105,6 +110,8 @@ pub struct AlertState {
     pub last_execution_id: Option<ExecutionId>,
     /// That outcome.
     pub last_outcome: Option<RunStatus>,
+    /// The newest execution that said what the alert is in.
+    pub condition_execution_id: Option<ExecutionId>,
     /// How many `ALERT` since the last `OK`.
     pub consecutive_alerts: i64,
     /// How many `OK` since the last `ALERT`.
@@ -115,6 +122,16 @@ pub struct AlertState {
     pub consecutive_no_data: i64,
     /// Whether the present run of errors was notified.
     pub error_notified: bool,
+    /// The nominal time of the first `ALERT` since the last `OK`.
+    pub alerting_since: Option<Timestamp>,
+    /// When the present alert was told last: the nominal time of the outcome that was, or when a sweep told it.
+    pub told_at: Option<Timestamp>,
+    /// Whether a silence has kept back what is known: receivers believe otherwise than `condition` says.
+    pub untold: bool,
+    /// Whether a silence has kept back that the query has begun to return no row.
+    pub no_data_untold: bool,
+    /// Whether the alert is silenced. Read, never written.
+    pub silenced: bool,
     /// The number of the alert's newest notification.
     pub sequence: i64,
     /// When the newest judged run began. Written, never read; none leaves what is stored.
@@ -148,6 +165,7 @@ pub(super) fn execution_record(run: &RecordedRun<'_>) -> Value {
         "error_kind": verdict.error.as_ref().map(|error| error.kind.as_str()),
         "actual_value_json": verdict.actual_value.as_ref().map(Value::to_string),
         "threshold_json": verdict.threshold.as_ref().map(Value::to_string),
+        "truncated": i64::from(verdict.truncated),
     })
 }
 
@@ -158,11 +176,16 @@ pub(super) fn state_record(state: &AlertState) -> Value {
         "last_scheduled_for": state.last_scheduled_for.map(Timestamp::as_micros),
         "last_execution_id": state.last_execution_id,
         "last_outcome": state.last_outcome.map(RunStatus::as_str),
+        "condition_execution_id": state.condition_execution_id,
         "consecutive_alerts": state.consecutive_alerts,
         "consecutive_oks": state.consecutive_oks,
         "consecutive_errors": state.consecutive_errors,
         "consecutive_no_data": state.consecutive_no_data,
         "error_notified": i64::from(state.error_notified),
+        "alerting_since": state.alerting_since.map(Timestamp::as_micros),
+        "told_at": state.told_at.map(Timestamp::as_micros),
+        "untold": i64::from(state.untold),
+        "no_data_untold": i64::from(state.no_data_untold),
         "sequence": state.sequence,
         "last_executed_at": state.executed_at.map(Timestamp::to_sql_text),
         "last_alert_at": state.alerted_at.map(Timestamp::to_sql_text),
@@ -197,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_condition_is_what_is_stored_and_anything_else_is_unknown() {
-        for condition in [Condition::Ok, Condition::Alert] {
+        for condition in [Condition::Ok, Condition::Pending, Condition::Alert] {
             assert_eq!(Condition::from_stored(condition.as_str()), Some(condition));
         }
         assert_eq!(Condition::from_stored("alert"), Some(Condition::Alert));

@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::answer::Limits;
 use crate::guard::GuardedQuery;
+use crate::source::escape::{as_comment, decoded_password};
 
 /// A worker that is stopped inside its transaction must not hold back the database's clean-up for ever.
 const IDLE_TIMEOUT_MS: u64 = 10_000;
@@ -55,14 +56,6 @@ pub(super) fn connect_options(url: &Secret) -> Result<(PgConnectOptions, Option<
     Ok((options, password.or_else(|| decoded_password(&url))))
 }
 
-fn decoded_password(url: &Url) -> Option<String> {
-    // The query-string decoder is the URL crate's only public one, and reads `+` as a blank.
-    let encoded = url.password()?.replace('+', "%2B").replace('&', "%26").replace('=', "%3D");
-    let mut probe = url.clone();
-    probe.set_query(Some(&format!("p={encoded}")));
-    probe.query_pairs().next().map(|(_, password)| password.into_owned())
-}
-
 /// Begins the transaction, names the session and asks for its process id: one text, one round trip.
 ///
 /// Everything is set for this transaction only. The values are a number and a UUID, so nothing needs escaping.
@@ -83,7 +76,7 @@ pub(super) fn begin(execution: ExecutionId, limit: Duration) -> String {
 pub(super) fn wrap(query: &GuardedQuery<'_>, alert_name: &str, limits: &Limits) -> String {
     let GuardedQuery { leading, body } = query;
     let limit = limits.cell_bytes;
-    let (one_more, tag) = (limit + 1, tag(alert_name));
+    let (one_more, tag) = (limit + 1, as_comment(alert_name));
     // A cut cell keeps one character more than the limit, so that it is seen to be too long and marked.
     format!(
         "{leading}SELECT CASE WHEN octet_length(line) <= {limit} THEN line ELSE (\
@@ -94,21 +87,9 @@ pub(super) fn wrap(query: &GuardedQuery<'_>, alert_name: &str, limits: &Limits) 
     )
 }
 
-/// An alert's name as it may stand in a comment.
-fn tag(alert_name: &str) -> String {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "_.:-".contains(c);
-    alert_name.chars().map(|c| if allowed(c) { c } else { '_' }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_alerts_name_cannot_leave_its_comment() {
-        assert_eq!(tag("revenue: daily"), "revenue:_daily");
-        assert_eq!(tag("*/; DROP TABLE é"), "____DROP_TABLE__");
-    }
 
     #[test]
     fn a_query_keeps_its_text_its_hint_and_its_own_lines() {
