@@ -9,8 +9,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+mod about;
+mod planning;
+mod query_options;
 mod rules;
 
+pub use self::about::{About, Severity};
+pub use self::planning::{Misfire, Overlap, PlanningRules};
+pub use self::query_options::QueryOptions;
 pub use self::rules::{JudgingRules, OnEvent};
 use crate::schedule::Schedule;
 
@@ -42,12 +48,21 @@ pub struct AlertDefinition {
     /// When somebody is told. Absent from the JSON where nothing was said, so that such a version keeps its hash.
     #[serde(default, skip_serializing_if = "JudgingRules::is_default")]
     pub rules: JudgingRules,
+    /// How the query is run and its answer read. Absent from the JSON where nothing was said, as the next one is.
+    #[serde(default, skip_serializing_if = "QueryOptions::is_default")]
+    pub options: QueryOptions,
+    /// Which of its fires run, and when.
+    #[serde(default, skip_serializing_if = "PlanningRules::is_default")]
+    pub planning: PlanningRules,
+    /// What people are told beside the description.
+    #[serde(default, skip_serializing_if = "About::is_empty")]
+    pub about: About,
 }
 
 /// One entry of `notify`, without its secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Route {
-    /// Stable name of the route within its alert: a hash of the entry without its secrets.
+    /// Stable name of the route within its alert: the channel's name, or a hash of the entry without its secrets.
     pub key: String,
     /// What kind of channel it is.
     pub channel: ChannelKind,
@@ -130,50 +145,67 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A data source's name: a NATS subject token and part of a durable consumer's name, `[A-Za-z0-9_-]{1,64}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct SourceName(String);
+/// Text types whose values are names of the alphabet `[A-Za-z0-9_-]{1,64}`.
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $invalid:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        /// A text that is no such name.
+        #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+        #[error("`{0}` is not a {what} name: use 1 to 64 letters, digits, `_` or `-`", what = $what)]
+        pub struct $invalid(String);
+
+        impl TryFrom<String> for $name {
+            type Error = $invalid;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+                if (1..=64).contains(&text.len()) && text.chars().all(allowed) {
+                    Ok(Self(text))
+                } else {
+                    Err($invalid(text))
+                }
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name! {
+    /// A data source's name: a NATS subject token and part of a durable consumer's name.
+    SourceName, InvalidSourceName, "database"
+}
+
+name! {
+    /// A channel's name: the key of the routes that lead to it.
+    ChannelName, InvalidChannelName, "channel"
+}
 
 impl SourceName {
     /// The name of the source that `database:` configures.
     pub fn default_source() -> Self {
         Self("default".to_owned())
-    }
-
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// A source name that could not be a subject token.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a database name: use 1 to 64 letters, digits, `_` or `-`")]
-pub struct InvalidSourceName(String);
-
-impl TryFrom<String> for SourceName {
-    type Error = InvalidSourceName;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        if (1..=64).contains(&text.len()) && text.chars().all(allowed) {
-            Ok(Self(text))
-        } else {
-            Err(InvalidSourceName(text))
-        }
-    }
-}
-
-impl From<SourceName> for String {
-    fn from(name: SourceName) -> Self {
-        name.0
-    }
-}
-
-impl fmt::Display for SourceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

@@ -18,7 +18,7 @@ use async_nats::{Client, ConnectOptions, Event, Subject};
 use bytes::Bytes;
 use futures::TryStreamExt;
 
-pub use self::declare::{BusShape, CONSUMER_ACK_WAIT};
+pub use self::declare::{BusShape, CONSUMER_ACK_WAIT, Lanes};
 use crate::alert::SourceName;
 use crate::health::{Check, Health};
 use crate::ids::ExecutionId;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::fetch::{FetchError, fetch};
+pub use self::fetch::{FetchError, fetch, fetch_metrics};
 use crate::timestamp::Timestamp;
 
 /// How well something is, best first, so that the worst of several is their maximum.

@@ -53,6 +53,11 @@ uuid_id!(
     NotificationId
 );
 uuid_id!(
+    /// One attempt to tell several notifications by one message; also that webhook's `Idempotency-Key`. Random: which
+    /// notifications the next attempt tells together is anybody's guess.
+    DigestId
+);
+uuid_id!(
     /// One term of one leader: random, drawn when the epoch is taken.
     TermId
 );
@@ -68,6 +73,13 @@ impl TermId {
     /// A new term's id.
     pub fn random() -> Self {
         Self(Uuid::new_v4())
+    }
+}
+
+impl DigestId {
+    /// A new digest's id.
+    pub fn random() -> Self {
+        Self(Uuid::now_v7())
     }
 }
 

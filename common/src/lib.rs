@@ -2,8 +2,8 @@
 //!
 //! Contracts: [`timestamp`], [`ids`], [`schedule`], [`alert`], [`outcome`], [`messages`], [`api`], [`subjects`].
 //! Adapters: [`bus`] and [`delivery`] (NATS), [`store`] (all SQL of the state schema).
-//! A process: [`config`], [`secret`], [`settings`], [`clock`], [`lifecycle`], [`telemetry`], [`health`], [`metrics`],
-//! [`admin`], and [`process`], which puts them together.
+//! A process: [`config`], [`reload`], [`secret`], [`settings`], [`clock`], [`lifecycle`], [`telemetry`], [`health`],
+//! [`metrics`], [`admin`], and [`process`], which puts them together.
 
 pub mod admin;
 pub mod alert;
@@ -19,6 +19,7 @@ pub mod messages;
 pub mod metrics;
 pub mod outcome;
 pub mod process;
+pub mod reload;
 pub mod schedule;
 pub mod secret;
 pub mod settings;

@@ -3,6 +3,7 @@
 //! Input: SIGINT and SIGTERM, or [`Tasks::request_stop`]. Output: two tokens that loops watch ([`Stop`]), and one
 //! result for the whole process ([`Tasks::wait`]). A task that ends while nobody asked for it (by returning, failing
 //! or panicking) stops the process with a failure that names it: a process without one of its loops is worse than none.
+//! SIGHUP ends nothing: it is passed on to who reads the configuration ([`crate::reload`]).
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use futures::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -63,11 +65,19 @@ impl Tasks {
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
+        self.spawn_until(name, self.0.stop.requested.clone(), task);
+    }
+
+    /// Runs `task` until it ends, which it may only do after `dismissed` was cancelled or a stop was requested.
+    pub fn spawn_until<F>(&self, name: &'static str, dismissed: CancellationToken, task: F)
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
         *self.book().running.entry(name).or_default() += 1;
         let tasks = self.clone();
         self.0.tracker.spawn(async move {
             let ended = AssertUnwindSafe(task).catch_unwind().await;
-            tasks.ended(name, ended);
+            tasks.ended(name, &dismissed, ended);
         });
     }
 
@@ -106,7 +116,12 @@ impl Tasks {
         self.book().failure.take().map_or(Ok(()), Err)
     }
 
-    fn ended(&self, name: &'static str, ended: Result<anyhow::Result<()>, Box<dyn Any + Send>>) {
+    fn ended(
+        &self,
+        name: &'static str,
+        dismissed: &CancellationToken,
+        ended: Result<anyhow::Result<()>, Box<dyn Any + Send>>,
+    ) {
         {
             let mut book = self.book();
             if let Some(count) = book.running.get_mut(name) {
@@ -115,7 +130,7 @@ impl Tasks {
             book.running.retain(|_, count| *count > 0);
         }
         match ended {
-            Ok(Ok(())) if self.0.stop.requested.is_cancelled() => {}
+            Ok(Ok(())) if dismissed.is_cancelled() || self.0.stop.requested.is_cancelled() => {}
             Ok(Ok(())) => self.fail(anyhow!("task `{name}` ended, although nobody asked it to")),
             Ok(Err(error)) => self.fail(error.context(format!("task `{name}` failed"))),
             Err(panic) => self.fail(anyhow!("task `{name}` panicked: {}", panic_text(&*panic))),
@@ -143,28 +158,43 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
-/// SIGINT and SIGTERM, caught from the moment this is made.
+/// SIGINT, SIGTERM and SIGHUP, caught from the moment this is made.
 #[derive(Debug)]
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
-    /// Catches both signals; fails only where the kernel refuses a handler.
+    /// Catches them; fails only where the kernel refuses a handler.
     pub fn catch() -> anyhow::Result<Self> {
         let catch = |kind| -> io::Result<Signal> { signal(kind) };
         let interrupt = catch(SignalKind::interrupt()).context("cannot catch SIGINT")?;
         let terminate = catch(SignalKind::terminate()).context("cannot catch SIGTERM")?;
-        Ok(Self { interrupt, terminate })
+        let hangup = catch(SignalKind::hangup()).context("cannot catch SIGHUP")?;
+        Ok(Self { interrupt, terminate, hangup })
     }
 
-    /// Passes signals on to `tasks` for ever: the first requests a stop, any later one aborts.
-    pub async fn drive(mut self, tasks: &Tasks) -> Infallible {
+    /// Waits for the first signal that asks for an end; says which.
+    pub async fn end(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+
+    /// Passes signals on for ever: SIGHUP to `hangup`; of the others, the first requests a stop of `tasks` and any later
+    /// one aborts them.
+    pub async fn drive(mut self, tasks: &Tasks, hangup: &Notify) -> Infallible {
         loop {
             let name = tokio::select! {
                 _ = self.interrupt.recv() => "SIGINT",
                 _ = self.terminate.recv() => "SIGTERM",
+                _ = self.hangup.recv() => {
+                    hangup.notify_one();
+                    continue;
+                }
             };
             if tasks.0.stop.requested.is_cancelled() {
                 tracing::warn!(signal = name, "second signal, aborting tasks");
@@ -221,6 +251,24 @@ mod tests {
         let tasks = Tasks::new(LONG);
         tasks.spawn("wild", async { panic!("index {} is out of bounds", 7) });
         assert_eq!(message(tasks.wait().await), "task `wild` panicked: index 7 is out of bounds");
+    }
+
+    #[tokio::test]
+    async fn a_dismissed_task_may_end_but_not_fail_while_the_others_go_on() {
+        let (tasks, dismissed) = (Tasks::new(LONG), CancellationToken::new());
+        let (asked, ended) = (dismissed.clone(), CancellationToken::new());
+        let guard = ended.clone().drop_guard();
+        tasks.spawn_until("lane", dismissed.clone(), async move {
+            let _guard = guard;
+            asked.cancelled().await;
+            Ok(())
+        });
+        dismissed.cancel();
+        ended.cancelled().await;
+        tokio::task::yield_now().await;
+        assert!(!tasks.stop().requested.is_cancelled());
+        tasks.spawn_until("lane", dismissed, async { Err(anyhow!("no connection")) });
+        assert_eq!(message(tasks.wait().await), "task `lane` failed: no connection");
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::alert::{ConfigHash, SourceName};
+use crate::alert::{ConfigHash, QueryOptions, SourceName};
 use crate::ids::ExecutionId;
 use crate::outcome::Verdict;
 use crate::timestamp::Timestamp;
@@ -36,6 +36,9 @@ pub struct Job {
     pub source: SourceName,
     /// The SQL text.
     pub query: String,
+    /// How it is run and its answer read.
+    #[serde(default, skip_serializing_if = "QueryOptions::is_default")]
+    pub options: QueryOptions,
     /// How long the run may take, in milliseconds.
     pub timeout_ms: u64,
     /// After this moment, on the cluster's clock, the run is worth nothing.

@@ -1,10 +1,14 @@
 //! What one run of an alert's query produced. Made by the worker's verdict, carried by `RESULTS`, judged by the
 //! notifier's transition table.
 
+mod instance;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+pub use self::instance::{InstanceVerdict, MAX_INSTANCES, instance_name};
 
 /// The four ways a run can end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -62,6 +66,10 @@ pub struct Verdict {
     /// Every other column of the row, in the query's order of names sorted.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub context: Map<String, Value>,
+    /// Where the alert has an instance key: what each row says, and the columns above are absent. `status` is `ALERT`
+    /// if one of these is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instances: Vec<InstanceVerdict>,
     /// Whether something was cut to keep the outcome within its size.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
@@ -78,7 +86,15 @@ impl Verdict {
 
     /// A verdict with a status and nothing else.
     pub fn bare(status: RunStatus) -> Self {
-        Self { status, actual_value: None, threshold: None, context: Map::new(), truncated: false, error: None }
+        Self {
+            status,
+            actual_value: None,
+            threshold: None,
+            context: Map::new(),
+            instances: Vec::new(),
+            truncated: false,
+            error: None,
+        }
     }
 }
 
@@ -103,7 +119,7 @@ pub enum ErrorKind {
     Refused,
     /// The database answered with an error.
     Query,
-    /// The answer is not one row with a `status` of `ALERT` or `OK`.
+    /// The answer is not one row with a `status` of `ALERT` or `OK`, nor several with an instance each.
     Contract,
     /// The answer passed a limit of rows or bytes.
     Limit,

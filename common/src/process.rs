@@ -2,22 +2,25 @@
 //!
 //! Input: arguments and environment. Output: exit code 0 (ended as asked), 1 (failed) or 2 (wrong usage), with the
 //! reason on stderr. Before the service starts, settings and configuration are checked; while it runs, signals are
-//! passed on and probes answered; after it, every task has ended.
+//! passed on, probes answered, and the configuration is read again when it changes; after it, every task has ended.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Command, FromArgMatches, ValueEnum};
 use prometheus::Registry;
 use tokio::runtime::Runtime;
+use tokio::sync::Notify;
 
 use crate::admin::AdminListener;
-use crate::config::{self, Config};
+use crate::config::ConfigErrors;
 use crate::health::{self, Check, Health, Status};
 use crate::lifecycle::{Signals, Tasks};
 use crate::metrics;
+use crate::reload::{ConfigSource, ConfigWatch, LiveConfig};
 use crate::settings::{self, ConfigSettings, ListenSettings, LogSettings, ProcessSettings};
 use crate::telemetry::{self, TelemetryError};
 
@@ -86,7 +89,7 @@ struct HealthcheckArgs {
 pub fn service_main<S, F>(program: Program, start: F) -> ExitCode
 where
     S: Args,
-    F: AsyncFnOnce(S, Config, &Process) -> anyhow::Result<()>,
+    F: AsyncFnOnce(S, LiveConfig, &Process) -> anyhow::Result<()>,
 {
     let parsed = settings::parse_with(service_command::<S>(program), std::env::args_os(), |matches| {
         match matches.subcommand() {
@@ -97,13 +100,12 @@ where
     match parsed {
         Err(error) => usage(&error),
         Ok(Err(args)) => healthcheck(&args),
-        Ok(Ok(args)) => match config::load(&args.config.path) {
-            Err(errors) => fail(&format!("{errors}\nThe configuration has errors; nothing was started.")),
-            Ok(config) => run(program, &args.process, async |process: &Process| {
-                log_warnings(&config);
+        Ok(Ok(args)) => {
+            let source = ConfigSource::new(args.config);
+            run(program, &args.process, source, async |config, process: &Process| {
                 start(args.service, config, process).await
-            }),
-        },
+            })
+        }
     }
 }
 
@@ -117,23 +119,26 @@ fn service_command<S: Args>(program: Program) -> Command {
         .subcommand_negates_reqs(true)
 }
 
-/// Logs what is worth knowing of a configuration that is valid.
-pub fn log_warnings(config: &Config) {
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
+/// Why a process ended badly.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Configuration(#[from] ConfigErrors),
+    #[error(transparent)]
+    Life(#[from] anyhow::Error),
 }
 
-/// Runs `start` in a process of its own, and then what it spawned, until the end.
-pub fn run<F>(program: Program, settings: &ProcessSettings, start: F) -> ExitCode
+/// Runs `start` in a process of its own with the configuration of `source`, and then what it spawned, until the end.
+pub fn run<F>(program: Program, settings: &ProcessSettings, source: ConfigSource, start: F) -> ExitCode
 where
-    F: AsyncFnOnce(&Process) -> anyhow::Result<()>,
+    F: AsyncFnOnce(LiveConfig, &Process) -> anyhow::Result<()>,
 {
     if let Err(error) = prepare(&settings.log) {
         return usage_text(&error.to_string());
     }
-    let ended = Runtime::new().context("cannot start the runtime").and_then(|runtime| {
-        let ended = runtime.block_on(live(program, settings, start));
+    let runtime = Runtime::new().context("cannot start the runtime");
+    let ended = runtime.map_err(Failure::from).and_then(|runtime| {
+        let ended = runtime.block_on(load_and_live(program, settings, source, start));
         runtime.shutdown_timeout(LAST_WORK);
         ended
     });
@@ -142,7 +147,10 @@ where
             tracing::info!(program = program.name, "stopped");
             ExitCode::SUCCESS
         }
-        Err(error) => {
+        Err(Failure::Configuration(errors)) => {
+            fail(&format!("{errors}\nThe configuration has errors; nothing was started."))
+        }
+        Err(Failure::Life(error)) => {
             tracing::error!(critical = true, program = program.name, "stopped by a failure: {error:#}");
             ExitCode::FAILURE
         }
@@ -156,9 +164,33 @@ pub fn prepare(log: &LogSettings) -> Result<(), TelemetryError> {
     telemetry::init(log)
 }
 
-async fn live<F>(program: Program, settings: &ProcessSettings, start: F) -> anyhow::Result<()>
+/// Signals are caught before the configuration is read: reading a large one takes a while, and SIGHUP ends no process.
+async fn load_and_live<F>(
+    program: Program,
+    settings: &ProcessSettings,
+    source: ConfigSource,
+    start: F,
+) -> Result<(), Failure>
 where
-    F: AsyncFnOnce(&Process) -> anyhow::Result<()>,
+    F: AsyncFnOnce(LiveConfig, &Process) -> anyhow::Result<()>,
+{
+    let mut signals = Signals::catch()?;
+    let watch = tokio::select! {
+        watch = ConfigWatch::load(source) => watch?,
+        _ = signals.end() => return Ok(()),
+    };
+    Ok(live(program, settings, signals, watch, start).await?)
+}
+
+async fn live<F>(
+    program: Program,
+    settings: &ProcessSettings,
+    signals: Signals,
+    watch: ConfigWatch,
+    start: F,
+) -> anyhow::Result<()>
+where
+    F: AsyncFnOnce(LiveConfig, &Process) -> anyhow::Result<()>,
 {
     let component = program.name.trim_start_matches("sqlsentinel-");
     let process = Process {
@@ -168,7 +200,6 @@ where
         tasks: Tasks::new(settings.grace),
     };
     process.health.report(LIFE, Check::unhealthy("starting"));
-    let signals = Signals::catch()?;
     let listener = match &settings.listen.address {
         Some(address) => Some(AdminListener::bind(address).await?),
         None => None,
@@ -178,6 +209,9 @@ where
     if let Some(address) = &address {
         tracing::info!(address, "listening");
     }
+    let (config, hangup) = (watch.live(), Arc::new(Notify::new()));
+    let watch = watch.reporting_to(process.health.clone(), &process.registry).context("cannot register metrics")?;
+    process.tasks.spawn("configuration", watch.run(Arc::clone(&hangup), process.tasks.stop()));
     let answering = async {
         match listener {
             Some(listener) => listener.serve(process.health.clone(), process.registry.clone()).await,
@@ -185,8 +219,8 @@ where
         }
     };
     tokio::select! {
-        ended = start_and_wait(&process, start) => ended,
-        never = signals.drive(&process.tasks) => match never {},
+        ended = start_and_wait(&process, async |process: &Process| start(config, process).await) => ended,
+        never = signals.drive(&process.tasks, &hangup) => match never {},
         never = answering => match never {},
     }
 }

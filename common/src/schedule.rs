@@ -22,6 +22,7 @@ use crate::timestamp::Timestamp;
 mod clock_change;
 mod cron;
 mod every;
+mod span;
 
 use cron::CronRule;
 use every::Every;

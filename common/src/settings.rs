@@ -16,12 +16,13 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::Resettable;
 use clap::error::ErrorKind;
-use clap::{Arg, ArgMatches, Args, Command};
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 pub use self::channels::{ChannelSettings, SmtpSecurity, SmtpSettings};
 pub use self::nats::{NatsLogin, NatsSettings};
 pub use self::process::{ListenSettings, LogFormat, LogLevel, LogSettings, ProcessSettings};
 pub use self::state::StateSettings;
+use crate::config::{self, Access, Config, ConfigErrors, Environment, QueryCheck, Reading, from_environment};
 use crate::secret::Secret;
 
 /// Settings that cannot be used. The text names the flag and the variable, says what to do, and holds no secret.
@@ -73,16 +74,18 @@ macro_rules! checked_args {
 }
 use checked_args;
 
-/// Where the alerts are defined.
+/// Where the alerts are defined, and what the definitions may reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigSettings {
-    /// The YAML file.
+    /// The YAML file, or a folder of them.
     pub path: PathBuf,
+    /// Which variables and which folders they may read.
+    pub access: Access,
 }
 
 #[derive(Debug, Args)]
 struct ConfigArgs {
-    /// The YAML file with the alerts
+    /// The YAML file with the alerts, or a folder of such files
     #[arg(value_name = "CONFIG", env = "CONFIG_PATH")]
     config: Option<PathBuf>,
     /// The same, as a flag
@@ -90,16 +93,86 @@ struct ConfigArgs {
     config_flag: Option<PathBuf>,
 }
 
+/// A group of its own: these alone do not say that there is a configuration.
+#[derive(Debug, Args)]
+struct AccessArgs {
+    /// Variables that ${VAR} may name, comma-separated, with `*` [default: all but credentials of services and clouds]
+    #[arg(long, env = "SQLSENTINEL_ALLOWED_VARIABLES", value_name = "PATTERNS", value_delimiter = ',')]
+    allowed_variables: Option<Vec<String>>,
+    /// Folders that *_file may read, separated by colons [default: /run/secrets, /var/run/secrets, the configuration's]
+    #[arg(long, env = "SQLSENTINEL_ALLOWED_FOLDERS", value_name = "FOLDERS", value_delimiter = ':')]
+    allowed_folders: Option<Vec<PathBuf>>,
+}
+
 impl ConfigArgs {
-    fn check(self) -> Result<ConfigSettings, SettingsError> {
-        let path = self.config_flag.or(self.config);
-        path.map(|path| ConfigSettings { path }).ok_or_else(|| {
+    fn check(self, access: AccessArgs) -> Result<ConfigSettings, SettingsError> {
+        let path = self.config_flag.or(self.config).ok_or_else(|| {
             SettingsError::new("no configuration: give the YAML file as CONFIG, --config or CONFIG_PATH")
-        })
+        })?;
+        let AccessArgs { allowed_variables, allowed_folders } = access;
+        let trimmed = |pattern: String| pattern.trim().to_owned();
+        let access = Access {
+            variables: allowed_variables.map(|patterns| patterns.into_iter().map(trimmed).collect()),
+            folders: allowed_folders,
+        };
+        Ok(ConfigSettings { path, access })
     }
 }
 
-checked_args!(ConfigSettings, ConfigArgs, "ConfigArgs");
+impl ConfigSettings {
+    /// Reads everything, and validates nothing yet.
+    pub fn read(&self, environment: &Environment<'_>) -> Reading {
+        config::read(&self.path, &self.access, environment)
+    }
+
+    /// Reads and validates, with the process's environment.
+    pub fn load(&self) -> Result<Config, ConfigErrors> {
+        self.load_with(&from_environment)
+    }
+
+    /// Reads and validates, with the variables of `environment`.
+    pub fn load_with(&self, environment: &Environment<'_>) -> Result<Config, ConfigErrors> {
+        self.load_checking(environment, &config::any_query)
+    }
+
+    /// The same, where each query must also pass `check`.
+    pub fn load_checking(&self, environment: &Environment<'_>, check: &QueryCheck<'_>) -> Result<Config, ConfigErrors> {
+        self.read(environment).check(environment, check)
+    }
+}
+
+impl From<&Path> for ConfigSettings {
+    /// What is at `path`, which may reach what any configuration may.
+    fn from(path: &Path) -> Self {
+        Self { path: path.to_owned(), access: Access::default() }
+    }
+}
+
+impl FromArgMatches for ConfigSettings {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(ConfigArgs::from_arg_matches(matches)?.check(AccessArgs::from_arg_matches(matches)?)?)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+// By hand, because clap's derive knows no optional group that holds another one.
+impl Args for ConfigSettings {
+    fn augment_args(command: Command) -> Command {
+        AccessArgs::augment_args(ConfigArgs::augment_args(command))
+    }
+
+    fn group_id() -> Option<clap::Id> {
+        Some(clap::Id::from("ConfigArgs"))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        AccessArgs::augment_args_for_update(ConfigArgs::augment_args_for_update(command))
+    }
+}
 
 /// `command`, with every environment variable that is set but empty treated as not set: that is what an unset
 /// variable becomes on its way through a compose file or a chart.
@@ -193,6 +266,35 @@ pub(crate) mod tests {
         assert_eq!(path(&["--config", "b.yaml"]), Ok(PathBuf::from("b.yaml")));
         let message = path(&[]).unwrap_err();
         assert!(message.contains("CONFIG, --config or CONFIG_PATH"), "{message}");
+    }
+
+    #[test]
+    fn what_a_configuration_may_reach_is_a_list_of_patterns_and_one_of_folders() {
+        let access =
+            |arguments: &[&str]| parsed::<ConfigSettings>(&[&["a.yaml"], arguments].concat()).map(|s| s.access);
+        assert_eq!(access(&[]), Ok(Access::default()));
+        let variables = |names: &[&str]| Some(names.iter().map(|&name| name.to_owned()).collect());
+        assert_eq!(
+            access(&["--allowed-variables", "SHOP_*, HOOK_URL", "--allowed-folders", "/srv/keys:/etc/alerts"]),
+            Ok(Access {
+                variables: variables(&["SHOP_*", "HOOK_URL"]),
+                folders: Some(vec![PathBuf::from("/srv/keys"), PathBuf::from("/etc/alerts")]),
+            })
+        );
+        // It would be the working folder.
+        assert!(access(&["--allowed-folders", "/srv/keys:"]).is_err());
+    }
+
+    #[test]
+    fn a_list_alone_does_not_say_that_there_is_a_configuration() {
+        #[derive(Debug, Args)]
+        struct Optional {
+            #[command(flatten)]
+            config: Option<ConfigSettings>,
+        }
+        let config = |arguments: &[&str]| parsed::<Optional>(arguments).map(|optional| optional.config.is_some());
+        assert_eq!(config(&["--allowed-variables", "A"]), Ok(false));
+        assert_eq!(config(&["--config", "a.yaml", "--allowed-variables", "A"]), Ok(true));
     }
 
     #[test]

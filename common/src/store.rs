@@ -2,7 +2,7 @@
 //! they agree, two side by side where they do not.
 //!
 //! Input: the database's URL. Output: [`Store`] with its transactions and the cluster's clock. Who writes what:
-//! [`leadership`], [`definitions`], [`fires`] and [`rescue`] are the leader's, behind the epoch; [`outcomes`] and [`outbox`] are the
+//! [`leadership`], [`definitions`], [`fires`], [`rescue`] and [`retention`] are the leader's, behind the epoch; [`outcomes`] and [`outbox`] are the
 //! notifiers'; [`silences`] operators'; [`history`] only reads.
 
 pub mod definitions;
@@ -14,13 +14,15 @@ pub mod leadership;
 pub mod outbox;
 pub mod outcomes;
 pub mod rescue;
+pub mod retention;
+pub mod schema;
 pub mod silences;
 
 use std::time::{Duration, Instant};
 
 use sqlx::any::{Any, AnyPoolOptions};
 use sqlx::migrate::MigrateError;
-use sqlx::{AnyPool, Executor, Row, Transaction};
+use sqlx::{AnyPool, Connection, Executor, Row, Transaction};
 
 pub use self::dialect::Dialect;
 pub use self::error::StoreError;
@@ -111,9 +113,15 @@ impl Store {
     /// several processes at once, and again.
     pub async fn migrate(&self) -> Result<ClusterId, StoreError> {
         match self.dialect {
-            // The migrator takes an advisory lock of its own.
+            // The migrator takes an advisory lock, which belongs to the connection and survives an error: the connection
+            // is this one's own and ends with it, so that nobody waits for a lock of a migration that has failed. A large
+            // table may take its time.
             Dialect::Postgres => {
-                sqlx::migrate!("./migrations/postgres").run(&self.pool).await.map_err(migrate_error)?
+                let mut connection = self.pool.acquire().await?.detach();
+                connection.execute("SET statement_timeout = 0; SET lock_timeout = 5000").await?;
+                let migrated = sqlx::migrate!("./migrations/postgres").run_direct(None, &mut connection, false).await;
+                connection.close().await?;
+                migrated.map_err(migrate_error)?;
             }
             // It has none on SQLite: there, the write lock of one transaction around everything lets the others wait.
             Dialect::Sqlite => {

@@ -2,13 +2,14 @@
 
 use std::convert::Infallible;
 
-use sqlsentinel_common::alert::SourceName;
 use sqlsentinel_common::api::{self, ProcessReport, Requests, Role};
 use sqlsentinel_common::bus::Bus;
 use sqlsentinel_common::health::Health;
 use sqlsentinel_common::process::VERSION;
 use sqlsentinel_common::store::Store;
 use tokio::sync::watch;
+
+use crate::definitions::Definitions;
 
 /// The coordinators share the requests that one of them is to answer.
 const GROUP: &str = "coordinators";
@@ -17,7 +18,7 @@ const GROUP: &str = "coordinators";
 pub async fn answer_health(
     bus: Bus,
     node: String,
-    sources: Vec<SourceName>,
+    definitions: Definitions,
     epoch: watch::Receiver<Option<i64>>,
     health: Health,
 ) -> Infallible {
@@ -26,7 +27,7 @@ pub async fn answer_health(
         role: Role::Coordinator,
         version: VERSION.to_owned(),
         epoch: *epoch.borrow(),
-        sources: sources.clone(),
+        sources: definitions.sources().into_keys().collect(),
         health: health.snapshot(),
     })
     .await

@@ -7,11 +7,11 @@ use std::time::Duration;
 use clap::Args;
 use sqlsentinel_common::bus::{Bus, BusShape};
 use sqlsentinel_common::clock::ClusterClock;
-use sqlsentinel_common::config::Config;
 use sqlsentinel_common::health::Check;
 use sqlsentinel_common::ids::ClusterId;
 use sqlsentinel_common::lifecycle::Stop;
 use sqlsentinel_common::process::Process;
+use sqlsentinel_common::reload::LiveConfig;
 use sqlsentinel_common::settings::{NatsSettings, StateSettings};
 use sqlsentinel_common::store::leadership::Claimed;
 use sqlsentinel_common::store::{Store, StoreError, StoreRole};
@@ -19,11 +19,12 @@ use tokio::sync::watch;
 
 use crate::agenda::Policy;
 use crate::api;
-use crate::definitions::DefinitionSet;
+use crate::definitions::{self, Definitions};
 use crate::election::{Campaign, Leader};
 use crate::leader::{Ended, Office, Rules, TermOfOffice};
 use crate::lease::{Lease, LeaseTimes};
 use crate::metrics::Metrics;
+use crate::retention;
 
 /// How long to wait before a step towards leading is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -63,6 +64,9 @@ pub struct Settings {
     #[arg(long, env = "SQLSENTINEL_RESCUE_SECONDS", value_name = "SECONDS", default_value_t = 10,
           value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub rescue_seconds: u64,
+    /// How many days history is kept; 0: for ever
+    #[arg(long, env = "SQLSENTINEL_RETENTION_DAYS", value_name = "DAYS", default_value_t = 90, value_parser = retention::days)]
+    pub retention_days: u32,
     /// Take this file even if the cluster has replaced it before (to go back to an older version)
     #[arg(long, env = "SQLSENTINEL_ADOPT_SUPERSEDED")]
     pub adopt_superseded: bool,
@@ -80,6 +84,7 @@ impl Settings {
             lease_ttl: Duration::from_secs(self.lease_ttl_seconds),
             rescue_every: rescue,
             rescue_after: rescue,
+            keep_history: retention::keep(self.retention_days),
             reconcile_every: Duration::from_secs(10),
             shape: BusShape {
                 replicas: usize::try_from(self.nats_replicas).unwrap_or(1),
@@ -90,9 +95,9 @@ impl Settings {
     }
 }
 
-/// Starts a coordinator in this process.
-pub async fn start(settings: Settings, config: &Config, process: &Process) -> anyhow::Result<()> {
-    let definitions = Arc::new(DefinitionSet::of(config)?);
+/// Starts a coordinator in this process; it follows the changes of `config`, whether it leads or stands by.
+pub async fn start(settings: Settings, config: LiveConfig, process: &Process) -> anyhow::Result<()> {
+    let (definitions, current) = Definitions::of(&config.current())?;
     let store = Store::connect(&settings.state.database, StoreRole::Leader)?;
     let bus = Bus::connect(&settings.nats, &format!("coordinator {}", process.node), &process.health).await?;
     let metrics = Metrics::register(&process.registry)?;
@@ -102,7 +107,7 @@ pub async fn start(settings: Settings, config: &Config, process: &Process) -> an
     let answers = {
         let (bus, store, health) = (bus.clone(), store.clone(), process.health.clone());
         let health_answers =
-            api::answer_health(bus.clone(), process.node.clone(), definitions.sources.clone(), epoch_seen, health);
+            api::answer_health(bus.clone(), process.node.clone(), definitions.clone(), epoch_seen, health);
         async move {
             tokio::select! {
                 never = health_answers => match never {},
@@ -118,6 +123,7 @@ pub async fn start(settings: Settings, config: &Config, process: &Process) -> an
         }
     });
 
+    process.tasks.spawn("definitions", definitions::follow(config, current, stop.clone()));
     let candidate =
         Candidate { process: process.clone(), rules: settings.rules(), definitions, store, bus, metrics, epoch };
     process.tasks.spawn("leadership", candidate.run(stop));
@@ -128,7 +134,7 @@ pub async fn start(settings: Settings, config: &Config, process: &Process) -> an
 struct Candidate {
     process: Process,
     rules: Rules,
-    definitions: Arc<DefinitionSet>,
+    definitions: Definitions,
     store: Store,
     bus: Bus,
     metrics: Metrics,
@@ -157,7 +163,7 @@ impl Candidate {
             bus: self.bus.clone(),
             clock: Arc::new(ClusterClock::default()),
             cluster,
-            definitions: Arc::clone(&self.definitions),
+            definitions: self.definitions.clone(),
             rules: self.rules.clone(),
             health: self.process.health.clone(),
             metrics: self.metrics.clone(),

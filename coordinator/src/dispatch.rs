@@ -94,6 +94,7 @@ fn job(fire: QueuedFire, version: &AlertDefinition) -> Job {
         config_hash: fire.config_hash,
         source: fire.source,
         query: version.query.clone(),
+        options: version.options.clone(),
         timeout_ms: version.timeout_ms,
         deadline: fire.deadline,
     }

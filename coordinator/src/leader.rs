@@ -13,7 +13,7 @@ use sqlsentinel_common::bus::{Bus, BusShape};
 use sqlsentinel_common::clock::{BootInstant, ClusterClock};
 use sqlsentinel_common::health::{Check, Health};
 use sqlsentinel_common::ids::ClusterId;
-use sqlsentinel_common::store::definitions::{Adoption, InForce};
+use sqlsentinel_common::store::definitions::{Adoption, InForce, Intent};
 use sqlsentinel_common::store::fires::Plan;
 use sqlsentinel_common::store::leadership::{Claimed, Mark, Term};
 use sqlsentinel_common::store::{Store, StoreError};
@@ -21,10 +21,11 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::agenda::{Agenda, Policy};
-use crate::definitions::DefinitionSet;
+use crate::definitions::{Current, Definitions};
 use crate::dispatch::{DispatchError, Dispatcher};
 use crate::metrics::Metrics;
 use crate::rescuer::{RescueError, Rescuer};
+use crate::retention::Retention;
 use crate::upkeep::Upkeep;
 
 /// How long to wait before a step that failed is tried again.
@@ -45,11 +46,13 @@ pub struct Rules {
     pub rescue_every: Duration,
     /// A job is looked for only when it was queued longer ago than this.
     pub rescue_after: Duration,
+    /// How old history may be; none: it is kept for ever.
+    pub keep_history: Option<Duration>,
     /// How often streams, consumers and the clock are looked after.
     pub reconcile_every: Duration,
     /// What is kept declared on the bus.
     pub shape: BusShape,
-    /// Take this coordinator's file even if it was replaced before.
+    /// Take what this coordinator's files define even if it was replaced before.
     pub adopt_superseded: bool,
 }
 
@@ -64,8 +67,8 @@ pub struct Office {
     pub clock: Arc<ClusterClock>,
     /// The installation.
     pub cluster: ClusterId,
-    /// This coordinator's file.
-    pub definitions: Arc<DefinitionSet>,
+    /// What this coordinator's files define, now and later.
+    pub definitions: Definitions,
     /// How to lead.
     pub rules: Rules,
     /// Where to report.
@@ -96,6 +99,8 @@ pub struct TermOfOffice {
     published: watch::Sender<Mark>,
     wake: Notify,
     upkeep: Upkeep,
+    /// When the definitions had been changed last when the term began: a change during the term is the newest there is.
+    changed_before: Option<BootInstant>,
     /// Since when the ledger owes planning an answer; none while it owes none.
     asked: watch::Sender<Option<BootInstant>>,
 }
@@ -105,6 +110,7 @@ impl TermOfOffice {
     pub fn new(office: Office, claimed: Claimed) -> Self {
         Self {
             upkeep: Upkeep::of(&office),
+            changed_before: office.definitions.changed_at(),
             office,
             term: claimed.term,
             published: watch::Sender::new(claimed.published),
@@ -119,6 +125,7 @@ impl TermOfOffice {
             ended = self.plan(stop) => ended,
             ended = self.rescue() => ended,
             ended = self.watch_ledger() => ended,
+            () = self.retention().run() => Ended::Deposed,
             never = self.upkeep.run() => match never {},
         }
     }
@@ -139,28 +146,28 @@ impl TermOfOffice {
     /// The leader's loop, from what the ledger says now: whatever failed before, or whether it was committed after all, is
     /// in there.
     async fn plan_until_error(&self, stop: &CancellationToken) -> Result<(), StoreError> {
-        let Office { store, bus, clock, rules, health, metrics, .. } = &self.office;
+        let Office { store, bus, clock, rules, health, .. } = &self.office;
         self.ask();
         let (mut agenda, in_force) = self.restore().await?;
-        // The definitions in force account for everything due up to now; only then does this coordinator's set begin.
-        agenda = self.tick(agenda).await?;
-        if self.adopt().await? == Adoption::Adopted {
-            agenda = self.restore().await?.0;
-        }
+        let mut definitions = self.office.definitions.clone();
+        agenda = self.begin_definitions(agenda, definitions.take()).await?;
         let mut committed = BootInstant::now();
         let mut dispatcher = Dispatcher::new(store.clone(), bus.clone(), by_hash(in_force));
-        metrics.scheduler_jobs.set(i64::try_from(agenda.scheduled()).unwrap_or(i64::MAX));
-        self.upkeep.declare_soon();
+        let mut changed = false;
 
         loop {
             self.ask();
+            if std::mem::take(&mut changed) {
+                agenda = self.begin_definitions(agenda, definitions.take()).await?;
+                committed = BootInstant::now();
+            }
             let heartbeat = rules.lease_ttl / 2;
             if agenda.next_due().is_some_and(|due| due <= clock.now()) || committed.elapsed() >= heartbeat {
                 agenda = self.tick(agenda).await?;
                 committed = BootInstant::now();
             }
-            let waiting = store.any_waiting().await?;
-            if waiting {
+            let waiting = store.next_waiting().await?;
+            if waiting.is_some_and(|from| from <= clock.now()) {
                 store.queue_waiting(&self.term, rules.lane).await?;
             }
             self.answered();
@@ -173,8 +180,8 @@ impl TermOfOffice {
             {
                 pause = pause.min(due.since(clock.now()));
             }
-            if waiting {
-                pause = pause.min(WAITING_POLL);
+            if let Some(from) = waiting {
+                pause = pause.min(from.since(clock.now()).max(WAITING_POLL));
             }
             if !dispatched {
                 pause = pause.min(RETRY);
@@ -183,6 +190,7 @@ impl TermOfOffice {
                 () = stop.cancelled() => return Ok(()),
                 () = tokio::time::sleep(pause) => {}
                 () = self.wake.notified() => {}
+                () = definitions.changed() => changed = true,
             }
         }
     }
@@ -261,21 +269,37 @@ impl TermOfOffice {
         }
     }
 
-    async fn adopt(&self) -> Result<Adoption, StoreError> {
-        let Office { store, definitions, rules, health, metrics, .. } = &self.office;
-        let adoption =
-            store.adopt(&self.term, &definitions.hash, &definitions.by_hash(), rules.adopt_superseded).await?;
+    /// Offers this coordinator's set to the ledger. Returns the agenda of what is in force then.
+    async fn begin_definitions(&self, agenda: Agenda, current: Current) -> Result<Agenda, StoreError> {
+        // The definitions in force account for everything due up to now; only then does this coordinator's set begin.
+        let mut agenda = self.tick(agenda).await?;
+        if self.adopt(&current).await? == Adoption::Adopted {
+            agenda = self.restore().await?.0;
+        }
+        self.office.metrics.scheduler_jobs.set(i64::try_from(agenda.scheduled()).unwrap_or(i64::MAX));
+        self.upkeep.declare_soon();
+        Ok(agenda)
+    }
+
+    async fn adopt(&self, Current { set, changed }: &Current) -> Result<Adoption, StoreError> {
+        let Office { store, rules, clock, health, metrics, .. } = &self.office;
+        let intent = match changed {
+            _ if rules.adopt_superseded || *changed != self.changed_before => Intent::Wanted,
+            Some(at) => Intent::Changed(clock.now().minus(at.elapsed())),
+            None => Intent::Found,
+        };
+        let adoption = store.adopt(&self.term, &set.hash, &set.by_hash(), intent).await?;
         metrics.definitions_drift.set(i64::from(adoption == Adoption::Superseded));
         match adoption {
             Adoption::InForce => health.report("definitions", Check::healthy("in force")),
             Adoption::Adopted => {
-                tracing::info!(alerts = definitions.versions.len(), set_hash = %definitions.hash, "definitions in force from now on");
+                tracing::info!(alerts = set.versions.len(), set_hash = %set.hash, "definitions in force from now on");
                 health.report("definitions", Check::healthy("in force"));
             }
             Adoption::Superseded => {
                 let message = "this coordinator's file was replaced by a newer one, which stays in force: update the \
                                file here, or start once with --adopt-superseded to go back to it";
-                tracing::error!(set_hash = %definitions.hash, "{message}");
+                tracing::error!(set_hash = %set.hash, "{message}");
                 health.report("definitions", Check::degraded(message));
             }
         }
@@ -300,6 +324,12 @@ impl TermOfOffice {
                 Ok(false)
             }
         }
+    }
+
+    fn retention(&self) -> Retention {
+        let Office { store, rules, metrics, .. } = &self.office;
+        let (store, metrics) = (store.clone(), metrics.clone());
+        Retention { store, term: self.term.clone(), keep: rules.keep_history, metrics }
     }
 
     async fn rescue(&self) -> Ended {

@@ -2,7 +2,7 @@
 //!
 //! In the order of the road: [`definitions`] (the file and what is in force) → [`agenda`] (pure: what is due) →
 //! [`leader`] (one term: plan, commit, publish) → [`dispatch`] (ledger rows to jobs). Beside it: [`election`] over the
-//! [`lease`], [`rescuer`] and expiry, [`upkeep`] of bus and clock, [`api`] (what operators ask), [`metrics`].
+//! [`lease`], [`rescuer`] and expiry, [`retention`] of history, [`upkeep`] of bus and clock, [`api`] (what operators ask), [`metrics`].
 //! [`app`] wires them.
 
 pub mod agenda;
@@ -15,4 +15,5 @@ pub mod leader;
 pub mod lease;
 pub mod metrics;
 pub mod rescuer;
+pub mod retention;
 pub mod upkeep;

@@ -10,5 +10,5 @@ fn main() -> ExitCode {
         name: "sqlsentinel-coordinator",
         about: "Loads alert definitions, elects a leader among its replicas, plans fires and publishes them as jobs",
     };
-    service_main(program, async |settings, config, process| app::start(settings, &config, process).await)
+    service_main(program, app::start)
 }

@@ -26,6 +26,8 @@ pub struct Metrics {
     pub fires_rescued: IntCounter,
     /// Fires that ended as expired, by reason.
     pub fires_expired: IntCounterVec,
+    /// Rows of old history that were deleted, by table.
+    pub purged_rows: IntCounterVec,
     /// From when a fire was due to when its tick was committed.
     pub plan_lateness: Histogram,
     /// 1 while this coordinator's file is older than the definitions in force.
@@ -53,6 +55,7 @@ impl Metrics {
                 "Fires published again after their job was lost.",
             )?,
             fires_expired: by("sqlsentinel_fires_expired_total", "Fires that expired without an outcome.", "reason")?,
+            purged_rows: by("sqlsentinel_purged_rows_total", "Rows of old history that were deleted.", "table")?,
             plan_lateness: register_histogram_with_registry!(
                 HistogramOpts::new(
                     "sqlsentinel_plan_lateness_seconds",

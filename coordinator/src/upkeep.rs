@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sqlsentinel_common::alert::SourceName;
-use sqlsentinel_common::bus::{Bus, BusShape};
+use sqlsentinel_common::bus::{Bus, BusShape, Lanes};
 use sqlsentinel_common::clock::{ClusterClock, Sample};
 use sqlsentinel_common::health::{Check, Health};
 use sqlsentinel_common::store::Store;
 use tokio::sync::Notify;
 
-use crate::definitions::DefinitionSet;
+use crate::definitions::Definitions;
 use crate::leader::Office;
 
 /// How soon after a call the bus is declared again: calls come in bursts.
@@ -27,7 +26,7 @@ pub struct Upkeep {
     bus: Bus,
     shape: BusShape,
     every: Duration,
-    definitions: Arc<DefinitionSet>,
+    definitions: Definitions,
     clock: Arc<ClusterClock>,
     health: Health,
     soon: Notify,
@@ -42,7 +41,7 @@ impl Upkeep {
             bus: office.bus.clone(),
             shape: office.rules.shape.clone(),
             every: office.rules.reconcile_every,
-            definitions: Arc::clone(&office.definitions),
+            definitions: office.definitions.clone(),
             clock: Arc::clone(&office.clock),
             health: office.health.clone(),
             soon: Notify::new(),
@@ -77,12 +76,10 @@ impl Upkeep {
     }
 
     /// Those that workers of this configuration listen for, and those that fires on their way still need.
-    async fn sources(&self) -> Vec<SourceName> {
+    async fn sources(&self) -> Lanes {
         let in_force = self.store.definitions_in_force().await.unwrap_or_default();
-        let mut sources: Vec<_> = in_force.into_iter().map(|version| version.definition.source).collect();
-        sources.extend(self.definitions.sources.iter().cloned());
-        sources.sort();
-        sources.dedup();
+        let mut sources: Lanes = in_force.into_iter().map(|version| (version.definition.source, None)).collect();
+        sources.extend(self.definitions.sources());
         sources
     }
 

@@ -9,7 +9,8 @@ use sqlsentinel_common::settings::{self, LogFormat, LogLevel, LogSettings};
 use tokio::runtime::Runtime;
 
 use crate::{
-    completions, daemon, healthcheck, history, init, run, schedule, silence, silences, status, unsilence, validate,
+    completions, daemon, healthcheck, history, init, metrics, notifications, replay, run, schedule, schema, silence,
+    silences, status, unsilence, validate,
 };
 
 /// Runs SQL alerts, looks at them and at the cluster that runs them
@@ -38,12 +39,20 @@ enum Command {
     Silences(silences::SilencesArgs),
     /// Show past runs
     History(history::HistoryArgs),
+    /// Show what has become of notifications
+    Notifications(notifications::NotificationsArgs),
+    /// Send notifications after all that were given up
+    Replay(replay::ReplayArgs),
     /// Show when a schedule is due
     Schedule(schedule::ScheduleArgs),
     /// Check databases and channels from here, or the health of a cluster
     Healthcheck(healthcheck::HealthcheckArgs),
+    /// Show the figures of the process that runs on this machine
+    Metrics(metrics::MetricsArgs),
     /// Create or migrate the state database (never required)
     Init(init::InitArgs),
+    /// Print the JSON Schema of configuration files, by which editors complete and explain keys
+    Schema,
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -83,9 +92,13 @@ fn one_shot(command: Command) -> anyhow::Result<ExitCode> {
             Command::Unsilence(args) => unsilence::run(args).await,
             Command::Silences(args) => silences::run(args).await,
             Command::History(args) => history::run(args).await,
+            Command::Notifications(args) => notifications::run(args).await,
+            Command::Replay(args) => replay::run(args).await,
             Command::Schedule(args) => schedule::run(&args),
             Command::Healthcheck(args) => healthcheck::run(args).await,
+            Command::Metrics(args) => metrics::run(args).await,
             Command::Init(args) => init::run(&args).await,
+            Command::Schema => schema::run(),
             Command::Completions(args) => completions::run(&args),
         }
     })

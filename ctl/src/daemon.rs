@@ -8,19 +8,21 @@ mod nats_server;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use sqlsentinel_common::config::{self, Config};
 use sqlsentinel_common::lifecycle::{Stop, Tasks};
 use sqlsentinel_common::process::{self, Process, Program};
+use sqlsentinel_common::reload::{ConfigSource, LiveConfig};
 use sqlsentinel_common::settings::{self, ConfigSettings, NatsSettings, ProcessSettings, StateSettings};
 use sqlsentinel_coordinator as coordinator;
 use sqlsentinel_notifier as notifier;
 use sqlsentinel_worker as worker;
 
 use self::nats_server::NatsServer;
+use crate::database::{self, DatabaseArgs};
 use crate::state::sqlite_path;
 
 const PROGRAM: Program = Program { name: "sqlsentinel-daemon", about: "Runs everything in one process" };
@@ -36,9 +38,14 @@ pub struct DaemonArgs {
     nats: Option<NatsSettings>,
     #[command(flatten)]
     process: ProcessSettings,
+    #[command(flatten)]
+    database: DatabaseArgs,
     /// The zone of schedules that name none
     #[arg(long, env = "TIMEZONE", value_name = "ZONE")]
     timezone: Option<String>,
+    /// Reload the configuration when it changes: always on, taken so that old command lines go on working
+    #[arg(long)]
+    reload: bool,
 }
 
 /// The settings of the services.
@@ -66,10 +73,13 @@ impl Services {
         self
     }
 
-    async fn start(self, config: &Config, process: &Process) -> anyhow::Result<()> {
-        coordinator::app::start(self.coordinator, config, process).await.context("cannot start the coordinator")?;
+    /// All of them follow one configuration.
+    async fn start(self, config: LiveConfig, process: &Process) -> anyhow::Result<()> {
+        coordinator::app::start(self.coordinator, config.clone(), process)
+            .await
+            .context("cannot start the coordinator")?;
         worker::app::start(self.worker, config.clone(), process).await.context("cannot start the worker")?;
-        notifier::app::start(self.notifier, config.clone(), process).await.context("cannot start the notifier")
+        notifier::app::start(self.notifier, config, process).await.context("cannot start the notifier")
     }
 }
 
@@ -79,17 +89,18 @@ pub fn run(args: DaemonArgs) -> ExitCode {
         Ok(services) => services,
         Err(error) => return process::usage(&error),
     };
-    let environment = |name: &str| match name {
-        "TIMEZONE" => args.timezone.clone(),
-        name => config::from_environment(name),
+    let database = match args.database.url() {
+        Ok(url) => url,
+        Err(error) => return process::usage(&error),
     };
-    let config = match config::load_with(&args.config.path, &environment) {
-        Ok(config) => config,
-        Err(errors) => return process::fail(&format!("{errors}\nThe configuration has errors; nothing was started.")),
+    let (timezone, default_database) = (args.timezone, database.clone());
+    let variables = move |name: &str| match name {
+        "TIMEZONE" => timezone.clone(),
+        name => database::variable(name, database.as_ref()),
     };
+    let source = ConfigSource::with_variables(args.config, Arc::new(variables)).with_default_database(default_database);
     let (state, nats, grace) = (args.state, args.nats, args.process.grace);
-    process::run(PROGRAM, &args.process, async move |process: &Process| {
-        process::log_warnings(&config);
+    process::run(PROGRAM, &args.process, source, async move |config: LiveConfig, process: &Process| {
         let (server, nats) = match nats {
             Some(nats) => (None, nats),
             None => {
@@ -98,14 +109,14 @@ pub fn run(args: DaemonArgs) -> ExitCode {
                 (Some(server), nats)
             }
         };
-        start(services.with(&nats, &state), &config, server, process, grace).await
+        start(services.with(&nats, &state), config, server, process, grace).await
     })
 }
 
 /// Starts the services on tasks of their own, so that the server can outlive them.
 async fn start(
     services: Services,
-    config: &Config,
+    config: LiveConfig,
     server: Option<NatsServer>,
     process: &Process,
     grace: Duration,

@@ -9,12 +9,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
-use sqlsentinel_common::config;
 use sqlsentinel_common::health::Status;
-use sqlsentinel_common::process::Output;
-use sqlsentinel_common::secret::Secret;
+use sqlsentinel_common::process::{self, Output};
 use sqlsentinel_common::settings::{self, ConfigSettings, NatsSettings, StateSettings};
 
+use crate::database::{self, DatabaseArgs};
 use crate::output::{print, print_json};
 
 /// What to check.
@@ -27,9 +26,8 @@ pub struct HealthcheckArgs {
     cluster: bool,
     #[command(flatten)]
     state: StateSettings,
-    /// The alert database to check instead of the configuration's `database`
-    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true, value_parser = settings::secret)]
-    database_url: Option<Secret>,
+    #[command(flatten)]
+    database: DatabaseArgs,
     #[command(flatten)]
     nats: Option<NatsSettings>,
     /// How to print the report
@@ -44,8 +42,13 @@ pub async fn run(args: HealthcheckArgs) -> anyhow::Result<ExitCode> {
         let (report, text) = cluster::report(&nats).await?;
         return finish(&report, report.status, args.output, &text);
     }
-    let config = args.config.map(|settings| config::load(&settings.path)).transpose()?;
-    let report = local::report(config.as_ref(), &args.state, args.database_url.as_ref()).await;
+    let database_url = match args.database.url() {
+        Ok(url) => url,
+        Err(error) => return Ok(process::usage(&error)),
+    };
+    let variables = |name: &str| database::variable(name, database_url.as_ref());
+    let config = args.config.map(|settings| settings.load_with(&variables)).transpose()?;
+    let report = local::report(config.as_ref(), &args.state, database_url.as_ref()).await;
     finish(&report, report.status, args.output, &report.to_string())
 }
 

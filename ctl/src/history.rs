@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 use serde_json::Value;
-use sqlsentinel_common::config;
 use sqlsentinel_common::process::Output;
 use sqlsentinel_common::settings::{ConfigSettings, StateSettings};
 use sqlsentinel_common::store::history::HistoryEntry;
@@ -31,13 +30,14 @@ pub struct HistoryArgs {
     output: Output,
 }
 
-/// Prints it. A configuration serves to recognise a mistyped alert.
+/// Prints it. A configuration serves to recognise a mistyped alert; one that it has no more may have a history.
 pub async fn run(args: HistoryArgs) -> anyhow::Result<ExitCode> {
-    if let Some(settings) = &args.config {
-        state::chosen_alerts(&config::load(&settings.path)?, args.alert.as_deref())?;
-    }
+    let config = args.config.as_ref().map(|settings| settings.load()).transpose()?;
     let store = state::open_existing(&args.state)?;
     let lines = store.history(args.alert.as_deref(), args.limit).await.context("cannot read the history")?;
+    if let Some(config) = config.filter(|_| lines.is_empty()) {
+        state::chosen_alerts(&config, args.alert.as_deref())?;
+    }
     match args.output {
         Output::Json => print_json(&lines)?,
         Output::Text if lines.is_empty() => print("No history yet.\n")?,

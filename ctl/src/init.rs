@@ -3,11 +3,13 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 use sqlsentinel_common::process::Output;
 use sqlsentinel_common::secret::redact_url;
 use sqlsentinel_common::settings::StateSettings;
+use sqlsentinel_common::store::schema::Found;
 use sqlsentinel_common::store::{Store, StoreRole};
 
 use crate::output::{print, print_json};
@@ -24,13 +26,51 @@ pub struct InitArgs {
 
 /// Brings the schema to this build's version.
 pub async fn run(args: &InitArgs) -> anyhow::Result<ExitCode> {
-    let store = Store::connect(&args.state.database, StoreRole::Member)?;
-    let cluster_id = store.migrate().await?;
-    store.close().await;
     let url = redact_url(args.state.database.url.expose());
+    let store = Store::connect(&args.state.database, StoreRole::Member)?;
+    let made = async {
+        let before = store.found().await?;
+        let cluster_id = store.migrate().await?;
+        anyhow::Ok((before, store.found().await?, cluster_id))
+    };
+    let made = made.await;
+    store.close().await;
+    let (before, after, cluster_id) = made.with_context(|| format!("cannot prepare the state database {url}"))?;
+    let version = match after {
+        Found::Ours { version } => version,
+        Found::Nothing | Found::Python { .. } => 0,
+    };
     match args.output {
-        Output::Json => print_json(&json!({"state_database": url, "cluster_id": cluster_id}))?,
-        Output::Text => print(&format!("State database {url} is up to date (cluster {cluster_id}).\n"))?,
+        Output::Json => print_json(&json!({
+            "state_database": url,
+            "cluster_id": cluster_id,
+            "schema_version": version,
+            "was": was(before, after),
+        }))?,
+        Output::Text => {
+            let done = match (was(before, after), before) {
+                (_, Found::Python { executions }) => {
+                    format!("was taken over from SQL Sentinel 0.1, with {executions} runs in its history")
+                }
+                (CURRENT, _) => "is up to date".to_owned(),
+                (_, Found::Ours { version: old }) => format!("was migrated from version {old} to {version}"),
+                (_, Found::Nothing) => "was created".to_owned(),
+            };
+            print(&format!("State database {url} {done} (cluster {cluster_id}).\n"))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What there was, if nothing had to be done.
+const CURRENT: &str = "up_to_date";
+
+/// What there was, in a word for programs.
+fn was(before: Found, after: Found) -> &'static str {
+    match before {
+        Found::Nothing => "empty",
+        Found::Python { .. } => "python",
+        before if before == after => CURRENT,
+        Found::Ours { .. } => "older",
+    }
 }

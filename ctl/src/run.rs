@@ -2,8 +2,9 @@
 //!
 //! A run goes the way of a job: the worker's guard, source and verdict; then, unless it is a rehearsal (`--dry-run`), the
 //! notifier's transaction and its outbox, in the state database. What cannot be sent now stays in the outbox for the
-//! next run, or for a notifier.
+//! next run, or for a notifier. Several go that way at once; what is shown is in the file's order.
 
+mod progress;
 mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,9 +13,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
+use futures::{StreamExt, stream};
 use sqlsentinel_common::alert::{AlertDefinition, ConfigHash, SourceName};
 use sqlsentinel_common::clock;
-use sqlsentinel_common::config::{self, Config, SourceConfig};
+use sqlsentinel_common::config::{Config, SourceConfig};
 use sqlsentinel_common::ids::ExecutionId;
 use sqlsentinel_common::messages::{MESSAGE_VERSION, OutcomeMessage};
 use sqlsentinel_common::outcome::{ErrorKind, Verdict};
@@ -30,6 +32,7 @@ use sqlsentinel_worker::run::{Run, run_once};
 use sqlsentinel_worker::source::Source;
 use tokio_util::sync::CancellationToken;
 
+use self::progress::Progress;
 use self::report::Ran;
 use crate::output::{print, print_json};
 use crate::state;
@@ -48,6 +51,9 @@ pub struct RunArgs {
     /// Only run the queries: no state, no history, no notification
     #[arg(long)]
     dry_run: bool,
+    /// How many alerts are run at once, and how many connections a database may see
+    #[arg(long, value_name = "COUNT", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
+    concurrency: u8,
     #[command(flatten)]
     state: StateSettings,
     /// How to print the results
@@ -57,36 +63,48 @@ pub struct RunArgs {
 
 /// Runs what was chosen. An ALERT is a failure of a sweep over all alerts, and a good answer where one is asked about.
 pub async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
-    let config = config::load(&args.config.path)?;
+    let config = args.config.load()?;
     let chosen = state::chosen_alerts(&config, args.alert.as_deref())?;
     let alerts = config.alerts.iter().map(|alert| &alert.definition);
     let alerts: Vec<_> =
         alerts.filter(|alert| chosen.contains(&alert.name) && (alert.enabled || args.alert.is_some())).collect();
 
     let ledger = if args.dry_run { None } else { Some(Ledger::open(&args.state, &config).await?) };
-    let sources = open_sources(&config, &alerts);
+    let at_once = usize::from(args.concurrency).min(alerts.len()).max(1);
+    let sources = open_sources(&config, &alerts, at_once);
     let cancel = CancellationToken::new();
-    let all = async {
-        let mut results = Vec::with_capacity(alerts.len());
-        for alert in alerts {
-            results.push(run_one(alert, &sources, ledger.as_ref(), &cancel).await?);
-        }
-        anyhow::Ok(results)
-    };
-    tokio::pin!(all);
-    let results = tokio::select! {
-        results = &mut all => results?,
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted.context("cannot wait for Ctrl-C")?;
-            cancel.cancel();
-            all.await?
-        }
-    };
+    let progress = Progress::of(alerts.len());
+    let runs = alerts.into_iter().map(async |alert| {
+        let ran = run_one(alert, &sources, ledger.as_ref(), &cancel).await;
+        progress.one_ended();
+        ran
+    });
+    // None is dropped for the failure of another: it may be in the middle of a transaction.
+    let all = async { stream::iter(runs).buffered(at_once).collect::<Vec<_>>().await.into_iter().collect() };
+    let results: anyhow::Result<Vec<Ran>> = until_interrupted(all, &cancel).await;
+    progress.end();
+    let results = results?;
     match args.output {
         Output::Json => print_json(&results)?,
         Output::Text => print(&report::text(&results))?,
     }
     Ok(report::exit_code(&results, args.alert.is_some()))
+}
+
+/// Awaits `all`. Ctrl-C cancels the queries, and what follows from them is awaited then.
+async fn until_interrupted<T>(
+    all: impl Future<Output = anyhow::Result<T>>,
+    cancel: &CancellationToken,
+) -> anyhow::Result<T> {
+    tokio::pin!(all);
+    tokio::select! {
+        results = &mut all => results,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted.context("cannot wait for Ctrl-C")?;
+            cancel.cancel();
+            all.await
+        }
+    }
 }
 
 /// Where runs are recorded, and notifications sent from.
@@ -114,12 +132,17 @@ impl Ledger {
 }
 
 /// The sources that `alerts` need; why one cannot be used is told by the alerts that need it.
-fn open_sources(config: &Config, alerts: &[&AlertDefinition]) -> BTreeMap<SourceName, Result<Source, String>> {
+fn open_sources(
+    config: &Config,
+    alerts: &[&AlertDefinition],
+    connections: usize,
+) -> BTreeMap<SourceName, Result<Source, String>> {
     let needed: BTreeSet<_> = alerts.iter().map(|alert| &alert.source).collect();
     let needed = config.sources.iter().filter(|(name, _)| needed.contains(name));
     let open = |(name, source): (&SourceName, &SourceConfig)| {
         let url = source.resolve().map_err(|error| error.to_string());
-        let opened = url.and_then(|url| Source::open(name.clone(), &url, 1).map_err(|error| error.to_string()));
+        let opened =
+            url.and_then(|url| Source::open(name.clone(), &url, connections).map_err(|error| error.to_string()));
         (name.clone(), opened.map_err(|error| format!("database `{name}`: {error}")))
     };
     needed.map(open).collect()
@@ -140,7 +163,13 @@ async fn run_one(
     let (started_at, started) = (clock::wall_now(), Instant::now());
     let verdict = match sources.get(&alert.source) {
         Some(Ok(source)) => {
-            let run = Run { alert_name: &alert.name, execution_id, query: &alert.query, timeout: alert.timeout() };
+            let run = Run {
+                alert_name: &alert.name,
+                execution_id,
+                query: &alert.query,
+                options: &alert.options,
+                timeout: alert.timeout(),
+            };
             run_once(source, &run, cancel).await?
         }
         Some(Err(reason)) => Verdict::error(ErrorKind::Connection, reason.as_str()),

@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use serde_json::json;
-use sqlsentinel_common::config;
 use sqlsentinel_common::process::Output;
 use sqlsentinel_common::settings::{ConfigSettings, StateSettings};
 use sqlsentinel_common::store::silences::SilenceRequest;
@@ -43,7 +42,7 @@ pub struct SilenceArgs {
 /// Who asks.
 #[derive(Debug, Args)]
 pub struct UserArgs {
-    /// Who asks: kept with the silence
+    /// Who asks: kept on record
     #[arg(long, env = "USER", value_name = "NAME")]
     user: Option<String>,
 }
@@ -57,7 +56,7 @@ impl UserArgs {
 
 /// Silences the alert.
 pub async fn run(args: SilenceArgs) -> anyhow::Result<ExitCode> {
-    let config = config::load(&args.config.path)?;
+    let config = args.config.load()?;
     state::chosen_alerts(&config, Some(&args.alert))?;
     let store = state::open_existing(&args.state)?;
     let reason = args.reason.as_deref().map(str::trim).filter(|reason| !reason.is_empty());

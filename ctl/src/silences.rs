@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use sqlsentinel_common::config;
 use sqlsentinel_common::process::Output;
 use sqlsentinel_common::settings::{ConfigSettings, StateSettings};
 use sqlsentinel_common::store::silences::{Past, Silence};
@@ -32,7 +31,7 @@ pub struct SilencesArgs {
 
 /// Prints the silences.
 pub async fn run(args: SilencesArgs) -> anyhow::Result<ExitCode> {
-    let config = args.config.as_ref().map(|settings| config::load(&settings.path)).transpose()?;
+    let config = args.config.as_ref().map(|settings| settings.load()).transpose()?;
     let configured = config.map(|config| state::chosen_alerts(&config, args.alert.as_deref())).transpose()?;
     let store = state::open_existing(&args.state)?;
     let past = if args.all { Past::Included } else { Past::LeftOut };

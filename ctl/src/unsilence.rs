@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 use serde_json::json;
-use sqlsentinel_common::config;
 use sqlsentinel_common::process::Output;
 use sqlsentinel_common::settings::{ConfigSettings, StateSettings};
 
@@ -32,7 +31,7 @@ pub struct UnsilenceArgs {
 
 /// Ends the silence.
 pub async fn run(args: UnsilenceArgs) -> anyhow::Result<ExitCode> {
-    let config = config::load(&args.config.path)?;
+    let config = args.config.load()?;
     state::chosen_alerts(&config, Some(&args.alert))?;
     let store = state::open_existing(&args.state)?;
     let ended = store.unsilence(&args.alert, args.user.name()).await;

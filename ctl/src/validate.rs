@@ -7,13 +7,17 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::{Value, json};
+use sqlsentinel_common::alert::{QueryOptions, SourceName};
 use sqlsentinel_common::clock;
-use sqlsentinel_common::config::{self, AlertConfig, Config, ConfigProblem};
+use sqlsentinel_common::config::{
+    self, AlertConfig, Config, ConfigErrors, ConfigProblem, SourceConfig, SourceUrlError,
+};
 use sqlsentinel_common::process::Output;
 use sqlsentinel_common::settings::{self, ConfigSettings};
 use sqlsentinel_common::timestamp::Timestamp;
 use sqlsentinel_notifier::channel::left_to_the_environment;
 use sqlsentinel_worker::guard;
+use sqlsentinel_worker::query_text::QueryText;
 
 use crate::output::{print, print_json, table};
 
@@ -30,9 +34,19 @@ pub struct ValidateArgs {
 /// Prints the findings; 1 if something is wrong.
 pub fn run(args: &ValidateArgs) -> anyhow::Result<ExitCode> {
     let file = args.config.path.display().to_string();
-    let no_worker_sends =
-        |query: &str, kind| guard::check(query, kind).map(drop).map_err(|refusal| refusal.to_string());
-    let mut checked = config::load_checking(&args.config.path, &config::from_environment, &no_worker_sends);
+    let no_worker_sends = |query: &str, kind, options: &QueryOptions| {
+        // What only workers have in their environment, they alone can check.
+        let Ok(text) = QueryText::expand(query, &options.query_env, &config::from_environment) else { return Ok(()) };
+        let refusal = guard::check_with(&text.text, kind, options).err();
+        refusal.map_or(Ok(()), |refusal| Err(text.without_values(&refusal.to_string())))
+    };
+    let mut checked = args.config.load_checking(&config::from_environment, &no_worker_sends);
+    if let Ok(config) = &checked {
+        let unusable = unusable_databases(config, &file);
+        if !unusable.is_empty() {
+            checked = Err(ConfigErrors(unusable));
+        }
+    }
     if let Ok(config) = &mut checked {
         let left = left_to_the_environment(config, &settings::of_environment()?);
         config.warnings.extend(left.into_iter().map(|missing| needed_by_notifiers(&file, missing)));
@@ -46,16 +60,25 @@ pub fn run(args: &ValidateArgs) -> anyhow::Result<ExitCode> {
     Ok(if checked.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Databases whose URL is known here, by a variable or a file, and names nothing that workers could open.
+fn unusable_databases(config: &Config, file: &str) -> Vec<ConfigProblem> {
+    let of_source = |(name, source): (&SourceName, &SourceConfig)| match source.resolve() {
+        // What only workers have in their environment, they alone can check.
+        Ok(_) | Err(SourceUrlError::Unresolved(_)) => None,
+        Err(SourceUrlError::Url(error)) => Some(problem(file, format!("database `{name}`: {error}"))),
+    };
+    config.sources.iter().filter_map(of_source).collect()
+}
+
 /// This process need not be one that sends, so it is no error.
 fn needed_by_notifiers(file: &str, missing: &str) -> ConfigProblem {
-    ConfigProblem {
-        file: file.to_owned(),
-        line: 0,
-        column: 0,
-        path: String::new(),
-        message: format!("{missing}: notifiers need it"),
-        help: String::new(),
-    }
+    problem(file, format!("{missing}: notifiers need it"))
+}
+
+/// Something about the whole.
+fn problem(file: &str, message: String) -> ConfigProblem {
+    let (path, help) = (String::new(), String::new());
+    ConfigProblem { file: file.to_owned(), line: 0, column: 0, path, message, help }
 }
 
 fn next_due(alert: &AlertConfig, now: Timestamp) -> Option<Timestamp> {

@@ -7,10 +7,10 @@ use anyhow::Context;
 use clap::Args;
 use sqlsentinel_common::api::{ProcessReport, Role, answer_health};
 use sqlsentinel_common::bus::Bus;
-use sqlsentinel_common::config::Config;
 use sqlsentinel_common::health::{Check, Health};
 use sqlsentinel_common::lifecycle::Stop;
 use sqlsentinel_common::process::{Process, VERSION};
+use sqlsentinel_common::reload::LiveConfig;
 use sqlsentinel_common::settings::{ChannelSettings, NatsSettings, StateSettings};
 use sqlsentinel_common::store::{Store, StoreRole};
 use tokio::sync::Notify;
@@ -27,6 +27,8 @@ use crate::sweep::{self, Sweep};
 const SIGN_OF_LIFE: Duration = Duration::from_secs(60);
 /// How often the outbox is measured, and the state database with it.
 const WATCH: Duration = Duration::from_secs(5);
+/// The same while it is away: who waits for this process to be ready waits no longer than needed.
+const WATCH_AWAY: Duration = Duration::from_secs(1);
 /// The shortest lease: an attempt, and time to bring its receipt back.
 const SHORTEST_LEASE_SECONDS: u64 = SEND_TIMEOUT.as_secs() + 5;
 
@@ -62,11 +64,12 @@ pub struct Limits {
 }
 
 /// Connects and spawns the loops. What is not there yet (NATS, its streams, the database) is waited for, and reported.
-pub async fn start(settings: Settings, config: Config, process: &Process) -> anyhow::Result<()> {
+/// The routes follow the changes of `config`.
+pub async fn start(settings: Settings, config: LiveConfig, process: &Process) -> anyhow::Result<()> {
     let metrics = Metrics::register(&process.registry).context("cannot register the notifier's metrics")?;
     let store =
         Store::connect(&settings.state.database, StoreRole::Member).context("cannot open the state database")?;
-    let channels = Channels::new(&config, &settings.channels)?;
+    let channels = Channels::new(&config.current(), &settings.channels)?;
     let bus = Bus::connect(&settings.nats, &format!("notifier {}", process.node), &process.health).await?;
     process.health.report("notifications", channels.check());
 
@@ -96,11 +99,30 @@ pub async fn start(settings: Settings, config: Config, process: &Process) -> any
     process.tasks.spawn("outcomes", outcomes.run(stop.clone()));
     process.tasks.spawn("outbox", outbox.run(stop.clone()));
     process.tasks.spawn("sweep", sweep.run(stop.clone()));
+    let routes = follow_routes(config, deliverer.clone(), process.health.clone(), stop.clone());
+    process.tasks.spawn("routes", routes);
     process.tasks.spawn("outbox watch", watch(deliverer, process.health.clone(), metrics, stop.clone()));
     process
         .tasks
         .spawn("health requests", answer_health_requests(bus, process.node.clone(), process.health.clone(), stop));
     Ok(())
+}
+
+/// Sends by the routes of the newest configuration. Attempts that are under way end as they have begun.
+async fn follow_routes(
+    mut config: LiveConfig,
+    deliverer: Arc<Deliverer>,
+    health: Health,
+    stop: Stop,
+) -> anyhow::Result<()> {
+    loop {
+        let config = tokio::select! {
+            config = config.changed() => config,
+            () = stop.requested.cancelled() => return Ok(()),
+        };
+        deliverer.channels.replace(&config);
+        health.report("notifications", deliverer.channels.check());
+    }
 }
 
 /// Tells operators how this notifier is.
@@ -124,15 +146,20 @@ async fn watch(deliverer: Arc<Deliverer>, health: Health, metrics: Metrics, stop
     while !stop.requested.is_cancelled() {
         let asked = Instant::now();
         health.report("notifications", deliverer.channels.check());
-        match deliverer.store.outbox_backlog().await {
+        metrics.circuits(&deliverer.channels.open_circuits());
+        let pause = match deliverer.store.outbox_backlog().await {
             Ok(backlog) => {
                 metrics.backlog(backlog);
                 health.report("state_database", Check::healthy("Database connection OK").with_latency(asked.elapsed()));
+                WATCH
             }
-            Err(error) => health.report("state_database", Check::unhealthy(error.to_string())),
-        }
+            Err(error) => {
+                health.report("state_database", Check::unhealthy(error.to_string()));
+                WATCH_AWAY
+            }
+        };
         tokio::select! {
-            () = tokio::time::sleep(WATCH) => {}
+            () = tokio::time::sleep(pause) => {}
             () = stop.requested.cancelled() => {}
         }
     }

@@ -1,8 +1,10 @@
-//! What a notifier counts. Labels are bounded: kinds of channel and the few words below, never an id, a URL or an error.
+//! What a notifier counts. Labels are bounded: kinds of channel, names of channels
+//! and the few words below, never an id, a URL or an error.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, Result};
+use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, Result};
 use sqlsentinel_common::alert::ChannelKind;
 use sqlsentinel_common::store::outbox::{Backlog, Receipt};
 
@@ -48,6 +50,7 @@ pub struct Metrics {
     outcomes: IntCounterVec,
     pending: IntGauge,
     oldest: Gauge,
+    circuits: IntGaugeVec,
 }
 
 impl Metrics {
@@ -75,14 +78,23 @@ impl Metrics {
                 "sqlsentinel_outbox_oldest_age_seconds",
                 "How long the oldest notification that has not ended has been waiting; 0 if there is none.",
             )?,
+            circuits: IntGaugeVec::new(
+                Opts::new(
+                    "sqlsentinel_channel_circuit_open",
+                    "How many circuits this notifier has opened: of a named channel (0 or 1), or of alerts' own entries of a kind.",
+                ),
+                &["channel"],
+            )?,
         };
         registry.register(Box::new(metrics.notifications.clone()))?;
         registry.register(Box::new(metrics.duration.clone()))?;
         registry.register(Box::new(metrics.outcomes.clone()))?;
         registry.register(Box::new(metrics.pending.clone()))?;
         registry.register(Box::new(metrics.oldest.clone()))?;
+        registry.register(Box::new(metrics.circuits.clone()))?;
         for channel in ChannelKind::ALL.map(ChannelKind::as_str) {
             metrics.duration.with_label_values(&[channel]);
+            metrics.circuits.with_label_values(&[channel]);
             for status in [SENT, FAILED, DEAD, SKIPPED] {
                 metrics.notifications.with_label_values(&[channel, status]);
             }
@@ -110,6 +122,15 @@ impl Metrics {
     /// One outcome has been settled.
     pub fn outcome(&self, result: OutcomeResult) {
         self.outcomes.with_label_values(&[result.as_label()]).inc();
+    }
+
+    /// Which circuits are open at the moment, by every label that there is.
+    pub fn circuits(&self, open: &BTreeMap<String, i64>) {
+        // A channel may be gone from the configuration.
+        self.circuits.reset();
+        for (channel, count) in open {
+            self.circuits.with_label_values(&[channel]).set(*count);
+        }
     }
 
     /// What the outbox holds at the moment.

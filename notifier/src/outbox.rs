@@ -3,7 +3,8 @@
 //! Input: the outbox, looked at when this process has queued something, when something becomes due, when an attempt
 //! has ended, and once a second, since other notifiers queue and die too. Output: attempts ([`crate::deliver`]).
 
-use std::collections::HashMap;
+mod look;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,21 +12,18 @@ use sqlsentinel_common::clock::BootInstant;
 use sqlsentinel_common::health::{Check, Health};
 use sqlsentinel_common::lifecycle::Stop;
 use sqlsentinel_common::store::StoreError;
-use sqlsentinel_common::store::outbox::{Claim, ClaimRequest};
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::deliver::{Attempt, Deliverer};
+use self::look::{Scope, UnderWay, UsedUp, look};
+use crate::deliver::{Attempt, Batch, Deliverer};
 
 /// The check of this loop.
 pub const CHECK: &str = "outbox";
 /// The longest time between two looks at the outbox.
 const POLL: Duration = Duration::from_secs(1);
-/// How many attempts one route may have under way before no more are claimed for it: a receiver that hangs keeps its
-/// own notifications waiting and nobody else's.
-const ROUTE_LIMIT: usize = 8;
-/// How many notifications one look may claim, so that the limit above is looked at in between.
-const CLAIM_AT_ONCE: usize = 8;
+/// How many notifications are sent at once where there is no loop.
+const AT_ONCE: usize = 8;
 
 /// What the loop needs.
 #[derive(Debug)]
@@ -42,24 +40,25 @@ pub struct Outbox {
     pub health: Health,
 }
 
-/// The attempts under way.
+/// What the loop remembers from one look to the next.
 #[derive(Debug, Default)]
-struct UnderWay {
-    tasks: JoinSet<Attempt>,
-    by_route: HashMap<String, usize>,
+struct Sending {
+    tasks: JoinSet<Vec<Attempt>>,
+    under_way: UnderWay,
+    used_up: UsedUp,
 }
 
 impl Outbox {
     /// Claims and sends until a stop is requested, then waits for what is under way.
     pub async fn run(self, stop: Stop) -> anyhow::Result<()> {
-        let mut under_way = UnderWay::default();
+        let mut sending = Sending::default();
         while !stop.requested.is_cancelled() {
-            while let Some(ended) = under_way.tasks.try_join_next() {
-                under_way.ended(ended)?;
+            while let Some(ended) = sending.tasks.try_join_next() {
+                sending.ended(ended)?;
             }
-            let wait = self.claim_what_is_due(&mut under_way, &stop).await;
+            let wait = self.claim_what_is_due(&mut sending, &stop).await;
             tokio::select! {
-                Some(ended) = under_way.tasks.join_next() => under_way.ended(ended)?,
+                Some(ended) = sending.tasks.join_next() => sending.ended(ended)?,
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep(wait) => {}
                 () = stop.requested.cancelled() => {}
@@ -67,36 +66,30 @@ impl Outbox {
         }
         // What is cancelled here keeps its claim, and is sent again, marked, when that ends.
         tokio::select! {
-            drained = under_way.drain() => drained,
+            drained = sending.drain() => drained,
             () = stop.aborted.cancelled() => Ok(()),
         }
     }
 
     /// Claims until nothing is due or there is no room; how long until it is worth looking again.
-    async fn claim_what_is_due(&self, under_way: &mut UnderWay, stop: &Stop) -> Duration {
+    async fn claim_what_is_due(&self, sending: &mut Sending, stop: &Stop) -> Duration {
         while !stop.requested.is_cancelled() {
             // Invariant: room before claim. What is claimed is sent at once, while its lease is fresh.
-            let room = self.concurrency.saturating_sub(under_way.tasks.len());
+            let room = self.concurrency.saturating_sub(sending.tasks.len());
             if room == 0 {
                 self.health.report(CHECK, Check::healthy("sending as much as is allowed at once"));
                 break;
             }
-            let busy = under_way.busy_routes();
             let claimed_at = BootInstant::now();
-            let request = ClaimRequest {
-                limit: room.min(CLAIM_AT_ONCE),
-                lease: self.lease,
-                except_routes: &busy,
-                only_alerts: None,
-            };
-            match self.deliverer.store.claim_notifications(request).await {
+            let scope = Scope { room, lease: self.lease, only_alerts: None };
+            match look(&self.deliverer, &sending.under_way, &mut sending.used_up, scope).await {
                 Ok(found) => {
                     self.health.report(CHECK, Check::healthy("claiming what is due"));
-                    if found.claims.is_empty() {
+                    if found.batches.is_empty() {
                         return found.next_due.unwrap_or(POLL).min(POLL);
                     }
-                    for claim in found.claims {
-                        under_way.begin(self.deliverer.clone(), claim, claimed_at, self.lease);
+                    for batch in found.batches {
+                        sending.begin(self.deliverer.clone(), batch, claimed_at, self.lease);
                     }
                 }
                 Err(error) => {
@@ -110,24 +103,18 @@ impl Outbox {
     }
 }
 
-impl UnderWay {
-    fn begin(&mut self, deliverer: Arc<Deliverer>, claim: Claim, claimed_at: BootInstant, lease: Duration) {
-        *self.by_route.entry(claim.route_key.clone()).or_default() += 1;
-        self.tasks.spawn(async move { deliverer.deliver(claim, claimed_at, lease).await });
+impl Sending {
+    fn begin(&mut self, deliverer: Arc<Deliverer>, batch: Batch, claimed_at: BootInstant, lease: Duration) {
+        self.under_way.begin(&batch);
+        self.tasks.spawn(async move { deliverer.deliver(batch, claimed_at, lease).await });
     }
 
     /// A panic ends the loop, and with it the process.
-    fn ended(&mut self, ended: Result<Attempt, JoinError>) -> anyhow::Result<()> {
-        let attempt = ended?;
-        if let Some(count) = self.by_route.get_mut(&attempt.claim.route_key) {
-            *count -= 1;
+    fn ended(&mut self, ended: Result<Vec<Attempt>, JoinError>) -> anyhow::Result<()> {
+        for attempt in ended? {
+            self.under_way.ended(&attempt.claim);
         }
-        self.by_route.retain(|_, count| *count > 0);
         Ok(())
-    }
-
-    fn busy_routes(&self) -> Vec<String> {
-        self.by_route.iter().filter(|(_, count)| **count >= ROUTE_LIMIT).map(|(route, _)| route.clone()).collect()
     }
 
     async fn drain(&mut self) -> anyhow::Result<()> {
@@ -145,15 +132,15 @@ pub async fn deliver_due(
     alerts: &[String],
     lease: Duration,
 ) -> Result<Vec<Attempt>, StoreError> {
-    let mut attempts = Vec::new();
+    let (mut attempts, mut used_up) = (Vec::new(), UsedUp::default());
+    let scope = Scope { room: AT_ONCE, lease, only_alerts: Some(alerts) };
     loop {
         let claimed_at = BootInstant::now();
-        let request = ClaimRequest { limit: CLAIM_AT_ONCE, lease, except_routes: &[], only_alerts: Some(alerts) };
-        let claims = deliverer.store.claim_notifications(request).await?.claims;
-        if claims.is_empty() {
+        let found = look(deliverer, &UnderWay::default(), &mut used_up, scope).await?;
+        if found.batches.is_empty() {
             return Ok(attempts);
         }
-        let sending = claims.into_iter().map(|claim| deliverer.deliver(claim, claimed_at, lease));
-        attempts.extend(futures::future::join_all(sending).await);
+        let sending = found.batches.into_iter().map(|batch| deliverer.deliver(batch, claimed_at, lease));
+        attempts.extend(futures::future::join_all(sending).await.into_iter().flatten());
     }
 }

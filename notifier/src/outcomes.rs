@@ -88,7 +88,12 @@ impl Outcomes {
             Some(lane) => lane,
             None => lane.insert(self.bus.results().await?),
         };
-        let batch = lane.next_batch(self.batch, LOOK).await?;
+        let before = lane.dead_letters();
+        let batch = lane.next_batch(self.batch, LOOK).await;
+        for _ in before..lane.dead_letters() {
+            self.metrics.outcome(OutcomeResult::DeadLettered);
+        }
+        let batch = batch?;
         if batch.is_empty() {
             return Ok(None);
         }

@@ -15,7 +15,7 @@ use sqlsentinel_common::store::outcomes::{FireProgress, LastWord, LockedFire, Ou
 use sqlsentinel_common::store::{Store, StoreError};
 
 use crate::definitions::{DefinitionCache, Definitions};
-use crate::judgement::{Decision, DefinedRun, Judgement, judge_all, judge_untold};
+use crate::judgement::{Decision, DefinedRun, ITSELF, Judgement, judge_all, judge_untold};
 
 /// What became of one outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,24 +168,24 @@ impl Recorder {
         self.store
             .step(async {
                 let mut tx = self.store.begin_outcomes().await?;
-                let states = tx.lock_states(&found.iter().map(|(word, _)| word.alert_name.as_str()).collect()).await?;
+                let alerts = found.iter().map(|(word, _)| word.alert_name.as_str()).collect();
+                let (states, mut instances) = (tx.lock_states(&alerts).await?, tx.lock_instances(&alerts).await?);
                 let now = tx.now().await?;
                 let (mut told, mut all) = (Vec::new(), Judgement::default());
                 for (word, definition) in found {
                     let Some(state) = states.get(&word.alert_name) else { continue };
-                    let judged = judge_untold(state, word, definition, now).map_err(unwritable)?;
+                    let instances = instances.remove(&word.alert_name).unwrap_or_default();
+                    let judged = judge_untold(state, &instances, word, definition, now).map_err(unwritable)?;
                     let Some(judgement) = judged else { continue };
-                    told.extend(judgement.decisions.into_iter().map(|decision| (*word, decision)));
-                    all.moved.extend(judgement.moved);
-                    all.notifications.extend(judgement.notifications);
+                    told.extend(judgement.decisions.iter().map(|decision| (*word, decision.clone())));
+                    all.extend(judgement);
                 }
-                tx.save_states(&all.moved).await?;
-                // Invariant: atomic. The states above and these commit together.
-                tx.enqueue(&all.notifications).await?;
+                save(&mut tx, &all).await?;
                 tx.commit().await?;
-                for (word, Decision { reason, notices, .. }) in told {
+                for (word, Decision { instance, reason, notices, .. }) in told {
                     tracing::info!(
                         alert_name = word.alert_name,
+                        instance = (instance != ITSELF).then_some(instance),
                         execution_id = %word.execution_id,
                         scheduled_for = %word.scheduled_for,
                         status = word.verdict.status.as_str(),
@@ -270,18 +270,26 @@ async fn write(tx: &mut OutcomeTx, runs: &[DefinedRun<'_>]) -> Result<Judgement,
     tx.conclude_fires(runs.iter().map(|(run, _)| run)).await?;
     tx.insert_executions(runs.iter().map(|(run, _)| run)).await?;
     let alerts: BTreeSet<&str> = runs.iter().map(|(run, _)| run.alert_name).collect();
-    let judgement = judge_all(tx.lock_states(&alerts).await?, runs).map_err(unwritable)?;
-    tx.save_states(&judgement.moved).await?;
-    // Invariant: atomic. The states above and these commit together.
-    tx.enqueue(&judgement.notifications).await?;
+    let (states, instances) = (tx.lock_states(&alerts).await?, tx.lock_instances(&alerts).await?);
+    let judgement = judge_all(states, instances, runs).map_err(unwritable)?;
+    save(tx, &judgement).await?;
     Ok(judgement)
 }
 
+async fn save(tx: &mut OutcomeTx, judgement: &Judgement) -> Result<(), StoreError> {
+    tx.save_states(&judgement.moved).await?;
+    tx.save_instances(&judgement.instances, &judgement.ended).await?;
+    // Invariant: atomic. The states above and these commit together.
+    tx.enqueue(&judgement.notifications).await
+}
+
 fn log(runs: &[DefinedRun<'_>], judgement: &Judgement) {
-    for Decision { run, reason, notices } in &judgement.decisions {
+    for Decision { run, instance, reason, notices } in &judgement.decisions {
         let (run, _) = &runs[*run];
+        let message = if instance == ITSELF { "outcome judged" } else { "instance judged" };
         tracing::info!(
             alert_name = run.alert_name,
+            instance = (instance != ITSELF).then_some(instance),
             execution_id = %run.outcome.execution_id,
             scheduled_for = %run.scheduled_for,
             status = run.outcome.verdict.status.as_str(),
@@ -289,7 +297,7 @@ fn log(runs: &[DefinedRun<'_>], judgement: &Judgement) {
             late = run.late,
             reason = reason.as_str(),
             notices = names(notices),
-            "outcome judged"
+            "{message}"
         );
     }
 }

@@ -1,22 +1,28 @@
-//! What a notification says. Pure.
+//! What a notification says. Pure, but for the warning about a template that is of no use.
 //!
 //! Input: when an outcome is judged, the definition and the verdict become a [`Payload`], which the outbox keeps; when it
 //! is sent, the payload and the attempt become the channel's text. Output: the webhook's JSON, and what [`email`] and
 //! [`slack`] make of them for people.
 
+mod custom;
+pub mod digest;
 pub mod email;
+#[cfg(test)]
+mod kinds;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod slack;
+pub mod webhook;
 pub(crate) mod words;
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sqlsentinel_common::alert::{AlertDefinition, SourceName};
-use sqlsentinel_common::ids::{ExecutionId, NotificationId};
+use sqlsentinel_common::alert::{AlertDefinition, Severity, SourceName};
 use sqlsentinel_common::outcome::{RunError, RunStatus, Verdict};
-use sqlsentinel_common::store::outbox::Claim;
-use sqlsentinel_common::timestamp::Timestamp;
+
+pub use self::webhook::webhook_body;
 
 /// What there is to tell, as the outbox keeps it: the same for every channel and every attempt.
 ///
@@ -47,6 +53,15 @@ pub struct Payload {
     /// How many runs in a row have failed, this one included; 0 after one that did not.
     #[serde(default)]
     pub consecutive_errors: i64,
+    /// The alert's labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// How bad it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<Severity>,
+    /// Where it is written down what to do: a URL, `http` or `https`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runbook: Option<String>,
 }
 
 impl Payload {
@@ -62,51 +77,9 @@ impl Payload {
             truncated: verdict.truncated,
             error: verdict.error.clone(),
             consecutive_errors,
+            labels: definition.about.labels.clone(),
+            severity: definition.about.severity,
+            runbook: definition.about.runbook.clone(),
         }
     }
-}
-
-/// The webhook's body. The first keys are the Python system's, in its order; the others were added here.
-#[derive(Serialize)]
-struct WebhookBody<'a> {
-    alert_name: &'a str,
-    status: RunStatus,
-    description: &'a str,
-    actual_value: &'a Option<Value>,
-    threshold: &'a Option<Value>,
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    context: &'a Map<String, Value>,
-    kind: &'a str,
-    notification_id: NotificationId,
-    execution_id: ExecutionId,
-    scheduled_for: Timestamp,
-    source: &'a SourceName,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: &'a Option<RunError>,
-    consecutive_errors: i64,
-    truncated: bool,
-    attempt: u32,
-    possible_duplicate: bool,
-}
-
-/// The JSON that a webhook sends for this attempt.
-pub fn webhook_body(claim: &Claim, payload: &Payload) -> Result<String, serde_json::Error> {
-    serde_json::to_string(&WebhookBody {
-        alert_name: &claim.alert_name,
-        status: payload.status,
-        description: &payload.description,
-        actual_value: &payload.actual_value,
-        threshold: &payload.threshold,
-        context: &payload.context,
-        kind: claim.kind.as_str(),
-        notification_id: claim.notification_id,
-        execution_id: claim.execution_id,
-        scheduled_for: claim.scheduled_for,
-        source: &payload.source,
-        error: &payload.error,
-        consecutive_errors: payload.consecutive_errors,
-        truncated: payload.truncated,
-        attempt: claim.attempt,
-        possible_duplicate: claim.possible_duplicate,
-    })
 }

@@ -7,8 +7,10 @@ use std::time::Duration;
 use sqlsentinel_common::store::outbox::Receipt;
 use sqlsentinel_common::timestamp::Timestamp;
 
-/// A notification older than this is given up when an attempt fails.
+/// A notification that has been tried for this long is given up when an attempt fails.
 pub const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// The same where another channel stands in: somebody is to hear of it while it is still news.
+pub const FALLBACK_AFTER: Duration = Duration::from_secs(5 * 60);
 /// The pause after the first attempt, before jitter; each later one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause, before jitter.
@@ -41,9 +43,14 @@ impl Sent {
     }
 }
 
-/// What the outbox is to note about the `attempt`th attempt at a notification that is `age` old. `chance`, from 0 to 1,
-/// spreads the next attempts of notifications that failed together.
-pub fn receipt(sent: Sent, attempt: u32, age: Duration, chance: f64) -> Receipt {
+/// For how long a notification is tried, by whether another channel stands in when it is given up.
+pub fn patience(has_fallback: bool) -> Duration {
+    if has_fallback { FALLBACK_AFTER } else { MAX_AGE }
+}
+
+/// What the outbox is to note about the `attempt`th attempt at a notification that has been tried for `age`, and is to be
+/// given up after `patience`. `chance`, from 0 to 1, spreads the next attempts of notifications that failed together.
+pub fn receipt(sent: Sent, attempt: u32, age: Duration, patience: Duration, chance: f64) -> Receipt {
     let (error, retry_after, may_have_arrived) = match sent {
         Sent::Delivered => return Receipt::Sent,
         Sent::Permanent(error) => return Receipt::Dead { error, may_have_arrived: false },
@@ -51,14 +58,20 @@ pub fn receipt(sent: Sent, attempt: u32, age: Duration, chance: f64) -> Receipt 
         Sent::Unknown(error) => (error, Duration::ZERO, true),
     };
     let after = pause(attempt, chance).max(retry_after.min(LONGEST_RETRY_AFTER));
-    if age + after > MAX_AGE {
-        let hours = MAX_AGE.as_secs() / 3600;
-        return Receipt::Dead {
-            error: format!("given up after {hours} h and {attempt} attempts: {error}"),
-            may_have_arrived,
-        };
+    if age + after > patience {
+        let (span, error) = (span(patience), format!("{attempt} attempts: {error}"));
+        return Receipt::Dead { error: format!("given up after {span} and {error}"), may_have_arrived };
     }
     Receipt::Retry { after, error, may_have_arrived }
+}
+
+/// `24 h`, `5 min`.
+pub(crate) fn span(time: Duration) -> String {
+    match time.as_secs() {
+        seconds if seconds < 120 => format!("{seconds} s"),
+        seconds if seconds < 2 * 3600 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
+    }
 }
 
 /// Between half and all of 1, 2, 4, … seconds, at most five minutes.
@@ -109,22 +122,37 @@ mod tests {
             (refused(Duration::ZERO), retry(SECOND, false)),
             (refused(Duration::MAX), retry(60 * MINUTE, false)),
         ] {
-            assert_eq!(receipt(sent.clone(), 1, SECOND, 1.0), expected, "{sent:?}");
+            assert_eq!(receipt(sent.clone(), 1, SECOND, MAX_AGE, 1.0), expected, "{sent:?}");
         }
     }
 
     #[test]
     fn what_fails_for_a_day_is_given_up_and_says_whether_it_may_have_arrived() {
-        assert!(matches!(receipt(Sent::not_delivered("no"), 300, MAX_AGE - 5 * MINUTE, 1.0), Receipt::Retry { .. }));
+        let late = receipt(Sent::not_delivered("no"), 300, MAX_AGE - 5 * MINUTE, MAX_AGE, 1.0);
+        assert!(matches!(late, Receipt::Retry { .. }), "{late:?}");
         for (sent, arrived) in [(Sent::not_delivered("no"), false), (Sent::Unknown("no".to_owned()), true)] {
             assert_eq!(
-                receipt(sent, 300, MAX_AGE - 4 * MINUTE, 1.0),
+                receipt(sent, 300, MAX_AGE - 4 * MINUTE, MAX_AGE, 1.0),
                 Receipt::Dead {
                     error: "given up after 24 h and 300 attempts: no".to_owned(),
                     may_have_arrived: arrived
                 }
             );
         }
+    }
+
+    #[test]
+    fn where_another_channel_stands_in_it_is_given_up_after_minutes() {
+        let after = |age| receipt(Sent::not_delivered("no"), 8, age, patience(true), 0.0);
+        assert!(matches!(after(3 * MINUTE), Receipt::Retry { .. }));
+        assert_eq!(
+            after(4 * MINUTE),
+            Receipt::Dead { error: "given up after 5 min and 8 attempts: no".to_owned(), may_have_arrived: false }
+        );
+        // A channel that asks for more patience than there is has given its answer.
+        let asked = Sent::NotDelivered { error: "no".to_owned(), retry_after: Some(10 * MINUTE) };
+        assert!(matches!(receipt(asked.clone(), 1, Duration::ZERO, patience(true), 0.0), Receipt::Dead { .. }));
+        assert!(matches!(receipt(asked, 1, Duration::ZERO, patience(false), 0.0), Receipt::Retry { .. }));
     }
 
     #[test]

@@ -1,11 +1,16 @@
 //! A state database with a ledger for a notifier to judge by, and questions to ask of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use sqlsentinel_common::alert::{AlertDefinition, ChannelKind, ConfigHash, JudgingRules, Route, SourceName};
-use sqlsentinel_common::config::{AlertConfig, ChannelConfig, Config, Setting, WebhookConfig, normalise_database_url};
+use sqlsentinel_common::alert::{
+    About, AlertDefinition, ChannelKind, ConfigHash, JudgingRules, PlanningRules, QueryOptions, Route, SourceName,
+};
+use sqlsentinel_common::config::{
+    AlertConfig, Channel, ChannelConfig, Config, Setting, WebhookConfig, normalise_database_url,
+};
 use sqlsentinel_common::ids::ExecutionId;
 use sqlsentinel_common::messages::{MESSAGE_VERSION, OutcomeMessage};
 use sqlsentinel_common::outcome::{ErrorKind, RunStatus, Verdict};
@@ -87,6 +92,15 @@ impl Bench {
         self.number(&format!("SELECT COUNT(*) FROM sqlsentinel_{table}")).await
     }
 
+    /// The query that gives `each` of the rows of `from` as one text, in the order of `by`.
+    pub fn aggregated(&self, each: &str, separator: &str, by: &str, from: &str) -> String {
+        let aggregate = match self.dialect() {
+            Dialect::Postgres => "string_agg",
+            Dialect::Sqlite => "group_concat",
+        };
+        format!("SELECT {aggregate}({each}, {separator} ORDER BY {by}) FROM {from}")
+    }
+
     /// Puts a definition into the ledger.
     pub async fn define(&self, definition: &AlertDefinition) -> Result<ConfigHash> {
         let json = definition.canonical_json()?;
@@ -138,7 +152,7 @@ impl Bench {
 
     /// Claims up to `limit` notifications.
     pub async fn claim(&self, limit: usize) -> Result<Vec<Claim>> {
-        let request = ClaimRequest { limit, lease: LEASE, except_routes: &[], only_alerts: None };
+        let request = ClaimRequest::new(limit, LEASE);
         Ok(self.store.claim_notifications(request).await?.claims)
     }
 
@@ -167,6 +181,9 @@ pub fn alert(name: &str, routes: &[&str]) -> Result<AlertDefinition> {
         notify: routes.iter().map(route).collect(),
         error_after: 3,
         rules: JudgingRules::default(),
+        options: QueryOptions::default(),
+        planning: PlanningRules::default(),
+        about: About::default(),
     })
 }
 
@@ -210,9 +227,11 @@ pub fn configured(definition: &AlertDefinition, webhook: WebhookConfig) -> Confi
 
 /// A configuration in which `channel` is behind each route of `definition`.
 pub fn sending_by(definition: &AlertDefinition, channel: ChannelConfig) -> Config {
+    let channel = Arc::new(Channel::from(channel));
     let channels = definition.notify.iter().map(|route| (route.clone(), channel.clone()));
     Config {
         sources: BTreeMap::new(),
+        channels: BTreeMap::new(),
         alerts: vec![AlertConfig { definition: definition.clone(), channels: channels.collect() }],
         warnings: Vec::new(),
     }

@@ -27,6 +27,10 @@ pub struct Fire {
     pub attempt: i64,
     /// The epoch of the leader that planned it.
     pub epoch: i64,
+    /// When it was queued for the bus, in microseconds.
+    pub queued_at: Option<i64>,
+    /// When it ended.
+    pub finished_at: Option<i64>,
 }
 
 /// One row of `sqlsentinel_gaps`: fires that were accounted for together.
@@ -128,7 +132,7 @@ impl Ledger {
     pub async fn fires(&self, alert: Option<&str>) -> Result<Vec<Fire>> {
         self.rows(
             "SELECT execution_id, alert_name, scheduled_for, status, COALESCE(reason, ''), \
-             CAST(attempt AS BIGINT), epoch FROM sqlsentinel_fires",
+             CAST(attempt AS BIGINT), epoch, queued_at, finished_at FROM sqlsentinel_fires",
             "ORDER BY scheduled_for, alert_name",
             alert,
             |row| {
@@ -140,6 +144,8 @@ impl Ledger {
                     reason: row.try_get(4)?,
                     attempt: row.try_get(5)?,
                     epoch: row.try_get(6)?,
+                    queued_at: row.try_get(7)?,
+                    finished_at: row.try_get(8)?,
                 })
             },
         )
@@ -246,6 +252,22 @@ impl Ledger {
     /// Compares the ledger of `alerts`, which are due at every multiple of `every` microseconds, with what was due
     /// from the start of each definition to `until`. It computes the due times itself.
     pub async fn audit(&self, alerts: &[String], every: i64, until: i64) -> Result<Unaccounted> {
+        let mut due = BTreeSet::new();
+        for alert in alerts {
+            let from = self.valid_from(alert).await?;
+            due.extend(multiples(from, until, every).map(|moment| (alert.clone(), moment)));
+        }
+        Ok(compare(&due, &self.covered(every).await?, until))
+    }
+
+    /// The same for one alert, the only one there is, which was due from `from` on in whatever version.
+    pub async fn audit_from(&self, alert: &str, from: i64, every: i64, until: i64) -> Result<Unaccounted> {
+        let due = multiples(from, until, every).map(|moment| (alert.to_owned(), moment)).collect();
+        Ok(compare(&due, &self.covered(every).await?, until))
+    }
+
+    /// How often each moment of each alert is in the ledger.
+    async fn covered(&self, every: i64) -> Result<BTreeMap<(String, i64), u32>> {
         let mut covered: BTreeMap<(String, i64), u32> = BTreeMap::new();
         for fire in self.fires(None).await? {
             *covered.entry((fire.alert, fire.scheduled_for)).or_default() += 1;
@@ -255,12 +277,7 @@ impl Ledger {
                 *covered.entry((gap.alert.clone(), due)).or_default() += 1;
             }
         }
-        let mut due = BTreeSet::new();
-        for alert in alerts {
-            let from = self.valid_from(alert).await?;
-            due.extend(multiples(from, until, every).map(|moment| (alert.clone(), moment)));
-        }
-        Ok(compare(&due, &covered, until))
+        Ok(covered)
     }
 
     async fn rows<T>(

@@ -4,6 +4,7 @@
 //! Processes: [`programs`] finds them, [`process`] starts and ends them, [`cluster`] runs a whole installation with a
 //! [`configuration`]; [`scene`] is the whole of it.
 //! Notifiers' parts without a cluster: [`mod@bench`], [`sending`].
+//! Between them: [`proxy`], which cuts and slows connections.
 //! Assertions: [`ledger`] reads the state database in plain SQL, [`eventually`] polls with a deadline, [`wall_clock`]
 //! tells the time. [`ports`] are what servers listen on.
 //!
@@ -20,6 +21,7 @@ pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod programs;
+pub mod proxy;
 pub mod scene;
 pub mod sending;
 pub mod sink;

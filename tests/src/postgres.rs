@@ -91,6 +91,21 @@ impl Postgres {
         Ok(PgPoolOptions::new().max_connections(4).connect(&self.url(database)).await?)
     }
 
+    /// Everything in one of its databases, as `pg_dump` prints it, without the lines that differ each time.
+    pub async fn dump(&self, database: &str) -> Result<String> {
+        let place = tempfile::tempdir()?;
+        let launch = Launch::new("pg_dump", programs::postgres("pg_dump")?, place.path()).args([
+            "--blobs".to_owned(),
+            "--dbname".to_owned(),
+            self.url(database),
+        ]);
+        let process = launch.start()?;
+        let status = process.wait(SOON).await?;
+        let text = process.log()?;
+        ensure!(status.success(), "pg_dump failed ({status}):\n{text}");
+        Ok(text.lines().filter(|line| !line.starts_with('\\')).collect::<Vec<_>>().join("\n"))
+    }
+
     /// Stops the server at once: every session is cut, what was committed stays.
     pub async fn stop(&mut self) -> Result<()> {
         let server = self.server.take().context("PostgreSQL is not running")?;

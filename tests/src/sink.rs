@@ -22,6 +22,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use crate::eventually::{SOON, eventually};
+
 /// What the receiver does with a request, after recording it.
 #[derive(Clone, Debug)]
 pub enum Answer {
@@ -83,7 +85,6 @@ struct Shared {
 
 impl Sink {
     /// Starts a receiver that answers 200 to everything.
-    #[expect(clippy::disallowed_methods, reason = "the server's task is held, and aborted on drop")]
     pub async fn start() -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
@@ -92,15 +93,24 @@ impl Sink {
             next: Mutex::default(),
             otherwise: Mutex::new(Answer::Status(200)),
         });
-        let service = Router::new()
-            .fallback(receive)
-            .with_state(Arc::clone(&shared))
-            .into_make_service_with_connect_info::<Breaker>();
-        let server = tokio::spawn(async move {
-            // axum's accept loop ends only with the task.
-            let _ = serve(Breakable { listener }, service).await;
-        });
+        let server = serving(listener, Arc::clone(&shared));
         Ok(Self { address, shared, server })
+    }
+
+    /// Closes its port: new connections are refused until [`Sink::back`].
+    pub async fn away(&mut self) {
+        self.server.abort();
+        // It ends as aborted, and the port is free then.
+        let _ = (&mut self.server).await;
+    }
+
+    /// Listens on the same port again.
+    pub async fn back(&mut self) -> Result<()> {
+        let address = self.address;
+        let bound = || async move { Ok(TcpListener::bind(address).await?) };
+        let listener = eventually("the receiver's port is free", SOON, bound, |_| true).await?;
+        self.server = serving(listener, Arc::clone(&self.shared));
+        Ok(())
     }
 
     /// The URL of a path on this receiver.
@@ -127,6 +137,15 @@ impl Sink {
     pub fn answer_once(&self, answer: Answer) {
         lock(&self.shared.next).push_back(answer);
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the server's task is held, and aborted on drop")]
+fn serving(listener: TcpListener, shared: Arc<Shared>) -> JoinHandle<()> {
+    let service = Router::new().fallback(receive).with_state(shared).into_make_service_with_connect_info::<Breaker>();
+    tokio::spawn(async move {
+        // axum's accept loop ends only with the task.
+        let _ = serve(Breakable { listener }, service).await;
+    })
 }
 
 impl Drop for Sink {

@@ -43,6 +43,8 @@ pub enum Trouble {
     Say(&'static str),
     /// Begins its answer, and then says nothing more.
     Silence,
+    /// Begins its answer, and goes on after [`MailServer::go_on`].
+    Slowness,
     /// Breaks the connection.
     Break,
 }
@@ -89,6 +91,7 @@ struct Shared {
     troubles: Mutex<BTreeMap<Step, Trouble>>,
     refused: Mutex<BTreeMap<String, &'static str>>,
     silent: Notify,
+    go_on: Notify,
 }
 
 impl std::fmt::Debug for Shared {
@@ -117,6 +120,7 @@ impl MailServer {
             troubles: Mutex::default(),
             refused: Mutex::default(),
             silent: Notify::new(),
+            go_on: Notify::new(),
         });
         let mut server = JoinSet::new();
         server.spawn(serve(listener, shared.clone()));
@@ -170,6 +174,11 @@ impl MailServer {
     /// From now on, answers this to one recipient.
     pub fn refuse(&self, recipient: &str, answer: &'static str) {
         lock(&self.shared.refused).insert(recipient.to_owned(), answer);
+    }
+
+    /// Lets a slow answer go on.
+    pub fn go_on(&self) {
+        self.shared.go_on.notify_one();
     }
 
     /// Told when the server falls silent.
@@ -302,11 +311,15 @@ impl Conversation<'_> {
             None => self.say(text).await,
             Some(Trouble::Say(other)) => self.say(other).await,
             Some(Trouble::Break) => Err(io::ErrorKind::ConnectionReset.into()),
-            Some(Trouble::Silence) => {
+            Some(trouble @ (Trouble::Silence | Trouble::Slowness)) => {
                 self.stream.write_all(&text.as_bytes()[..2]).await?;
                 self.stream.flush().await?;
                 self.shared.silent.notify_one();
-                std::future::pending().await
+                if matches!(trouble, Trouble::Silence) {
+                    return std::future::pending().await;
+                }
+                self.shared.go_on.notified().await;
+                self.say(&text[2..]).await
             }
         }
     }

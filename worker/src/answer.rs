@@ -3,9 +3,14 @@
 //! Made by [`crate::source`], judged by [`crate::verdict`]. Pure.
 
 use serde_json::Value;
+use sqlsentinel_common::alert::QueryOptions;
+use sqlsentinel_common::outcome::MAX_INSTANCES;
 
 /// Stands at the end of a text that was cut.
 pub const CUT_MARK: &str = "… [cut]";
+
+/// How deeply a value may be nested: readers of JSON have limits of their own, ours too, and an outcome wraps it.
+const MAX_DEPTH: usize = 64;
 
 /// What an answer may hold; more is cut, or left at the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +24,17 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { rows: 1, cell_bytes: 64 * 1024 }
+    }
+}
+
+impl Limits {
+    /// Those of a query with these options: many rows, but shorter values, where each row is an instance.
+    pub fn of(options: &QueryOptions) -> Self {
+        if options.instance_key.is_empty() {
+            Self::default()
+        } else {
+            Self { rows: MAX_INSTANCES, cell_bytes: 8 * 1024 }
+        }
     }
 }
 
@@ -54,13 +70,13 @@ impl Answer {
     }
 }
 
-/// `value` if its text has at most `limit` bytes, otherwise a text that is cut and marked; and whether it was cut.
+/// `value` if its text has at most `limit` bytes, and as its text if it is nested too deeply; otherwise a text that is cut and marked; and whether it was cut.
 pub fn fit(value: Value, limit: usize) -> (Value, bool) {
     let text = match value {
         Value::String(text) => text,
         Value::Null | Value::Bool(_) => return (value, false),
         other => match other.to_string() {
-            text if text.len() > limit => text,
+            text if text.len() > limit || is_deeper(&other, MAX_DEPTH) => text,
             _ => return (other, false),
         },
     };
@@ -69,6 +85,15 @@ pub fn fit(value: Value, limit: usize) -> (Value, bool) {
     }
     let end = text.floor_char_boundary(limit.saturating_sub(CUT_MARK.len()));
     (Value::String(format!("{}{CUT_MARK}", &text[..end])), true)
+}
+
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    let is_deeper = |value| levels == 0 || is_deeper(value, levels - 1);
+    match value {
+        Value::Array(values) => values.iter().any(is_deeper),
+        Value::Object(fields) => fields.values().any(is_deeper),
+        _ => false,
+    }
 }
 
 /// NUL as the six characters `\u0000`: PostgreSQL's jsonb and most screens refuse the character itself.
@@ -114,6 +139,13 @@ mod tests {
     }
 
     #[test]
+    fn an_alert_with_instances_has_more_rows_and_shorter_values() {
+        let several = QueryOptions { instance_key: vec!["shop".to_owned()], ..QueryOptions::default() };
+        assert_eq!(Limits::of(&several), Limits { rows: 1_000, cell_bytes: 8_192 });
+        assert_eq!(Limits::of(&QueryOptions::default()), Limits::default());
+    }
+
+    #[test]
     fn a_cell_is_cut_between_characters_and_marked() {
         let limits = Limits { rows: 1, cell_bytes: 20 };
         for (value, expected) in [
@@ -127,6 +159,20 @@ mod tests {
             let answer = answer_of([vec![("a".to_owned(), value.clone())]], limits);
             assert_eq!(answer.rows[0][0].1, expected, "{value}");
             assert_eq!(answer.truncated, value != expected, "{value}");
+        }
+    }
+
+    /// An outcome that nobody can read would leave its fire without an end.
+    #[test]
+    fn a_value_that_is_nested_too_deeply_to_be_read_again_arrives_as_its_text() {
+        let nested = |depth: usize| (0..depth).fold(json!(1), |value, _| json!([value]));
+        for (depth, is_text) in [(1, false), (64, false), (65, true), (127, true)] {
+            let answer = answer_of([vec![("a".to_owned(), nested(depth))]], Limits::default());
+            let value = &answer.rows[0][0].1;
+            let expected = if is_text { json!(nested(depth).to_string()) } else { nested(depth) };
+            assert_eq!((value, answer.truncated), (&expected, false), "{depth}");
+            let wrapped = json!({"verdict": {"context": {"a": value}}}).to_string();
+            assert!(serde_json::from_str::<Value>(&wrapped).is_ok(), "{depth}");
         }
     }
 

@@ -151,8 +151,8 @@ impl Executor {
         timeout: Duration,
         cancel: &CancellationToken,
     ) -> Result<Verdict, Cancelled> {
-        let Job { alert_name, execution_id, query, .. } = job;
-        let run = Run { alert_name, execution_id: *execution_id, query, timeout };
+        let Job { alert_name, execution_id, query, options, .. } = job;
+        let run = Run { alert_name, execution_id: *execution_id, query, options, timeout };
         let verdict = run_once(source, &run, cancel).await?;
         match &verdict.error {
             Some(error) if error.kind == ErrorKind::Connection => {

@@ -7,6 +7,7 @@
 mod functions;
 mod mysql;
 mod single;
+mod unparsed;
 
 use std::ops::ControlFlow;
 
@@ -14,6 +15,7 @@ use sqlparser::ast::{Query, Select, SetExpr, Statement, Visit, Visitor};
 use sqlparser::dialect::{Dialect, MySqlDialect, PostgreSqlDialect, SQLiteDialect};
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
+use sqlsentinel_common::alert::QueryOptions;
 use sqlsentinel_common::config::DatabaseKind;
 
 /// How deeply expressions may be nested: generated SQL is deep, and no stack is endless.
@@ -35,8 +37,20 @@ pub enum Refusal {
     #[error("the query is empty")]
     Empty,
     /// The parser does not know it.
-    #[error("the query is not SQL that can be checked, so it is not run: {0}")]
+    #[error(
+        "the query is not SQL that can be checked, so it is not run: {0}; \
+         if the database knows it, write `allow_unparsed: true`"
+    )]
     Unparsed(String),
+    /// Not even words can be told apart, or `allow_unparsed` would not help.
+    #[error("the query is not SQL that can be checked, so it is not run: {0}")]
+    Unreadable(String),
+    /// `allow_unparsed` for SQLite.
+    #[error("`allow_unparsed` is not for SQLite, which has no read-only transactions to rely on: remove it")]
+    NeverUnparsed,
+    /// A literal that can hide where it ends, in a statement that the parser does not know.
+    #[error("the literal `{0}` is refused in a query that cannot be parsed: write `'…'`")]
+    NotPlain(&'static str),
     /// More than one statement.
     #[error("one statement is allowed, and here are several: the rest begins with `{0}`")]
     Several(String),
@@ -72,43 +86,68 @@ pub enum Refusal {
     Nul,
 }
 
+/// What becomes of a statement that the parser does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unknown {
+    /// It is refused.
+    Refused,
+    /// It is sent if it looks like a query: the alert says so, and the database itself refuses to write.
+    Allowed,
+}
+
 /// Checks `query` for a database of `kind`.
 pub fn check(query: &str, kind: DatabaseKind) -> Result<GuardedQuery<'_>, Refusal> {
+    check_with(query, kind, &QueryOptions::default())
+}
+
+/// The same, with what the alert says about its query.
+pub fn check_with<'q>(query: &'q str, kind: DatabaseKind, options: &QueryOptions) -> Result<GuardedQuery<'q>, Refusal> {
+    let unknown = if options.allow_unparsed { Unknown::Allowed } else { Unknown::Refused };
     match kind {
-        DatabaseKind::Postgres => check_with(query, kind, &PostgreSqlDialect {}),
+        DatabaseKind::Postgres => check_by(query, kind, &PostgreSqlDialect {}, unknown),
         DatabaseKind::Mysql => {
             let blanked = mysql::blanked(query)?;
             // Hints stand behind SELECT in MySQL: what is before the query says nothing to its planner.
-            let checked = check_with(&blanked, kind, &MySqlDialect {})?;
+            let checked = check_by(&blanked, kind, &MySqlDialect {}, unknown)?;
             // Nothing but blanks and semicolons stands before the query, so the first place is the place.
             let start = blanked.find(checked.body).unwrap_or(0);
             Ok(GuardedQuery { leading: "", body: &query[start..start + checked.body.len()] })
         }
+        DatabaseKind::Sqlite if unknown == Unknown::Allowed => Err(Refusal::NeverUnparsed),
         DatabaseKind::Sqlite => {
             // Invariant: SQLite's driver runs every statement of a text, so "one statement" is also
             // decided by SQLite's own lexical rules, not only by a parser that might read the text differently.
             if let Some(rest) = single::second_statement(query) {
                 return Err(Refusal::Several(first_word(rest)));
             }
-            check_with(query, kind, &SQLiteDialect {})
+            check_by(query, kind, &SQLiteDialect {}, unknown)
         }
     }
 }
 
-fn check_with<'q>(query: &'q str, kind: DatabaseKind, dialect: &dyn Dialect) -> Result<GuardedQuery<'q>, Refusal> {
+fn check_by<'q>(
+    query: &'q str,
+    kind: DatabaseKind,
+    dialect: &dyn Dialect,
+    unknown: Unknown,
+) -> Result<GuardedQuery<'q>, Refusal> {
     if query.contains('\0') {
         return Err(Refusal::Nul);
     }
     let tokens = Tokenizer::new(dialect, query)
         .tokenize_with_location()
-        .map_err(|error| Refusal::Unparsed(error.to_string()))?;
+        .map_err(|error| Refusal::Unreadable(error.to_string()))?;
     check_tokens(&tokens, kind)?;
     let parts = parts(query, &tokens)?;
-    let statements = Parser::new(dialect)
-        .with_recursion_limit(MAX_DEPTH)
-        .with_tokens_with_locations(tokens)
-        .parse_statements()
-        .map_err(|error| Refusal::Unparsed(error.to_string()))?;
+    // The parser takes the tokens, and nearly every query is known to it.
+    let kept = (unknown == Unknown::Allowed).then(|| tokens.clone());
+    let mut parser = Parser::new(dialect).with_recursion_limit(MAX_DEPTH).with_tokens_with_locations(tokens);
+    let statements = match (parser.parse_statements(), kept) {
+        (Ok(statements), _) => statements,
+        (Err(_), Some(tokens)) => return unparsed::check(&tokens).map(|()| parts),
+        (Err(error), None) if kind == DatabaseKind::Sqlite => return Err(Refusal::Unreadable(error.to_string())),
+        (Err(error), None) => return Err(Refusal::Unparsed(error.to_string())),
+    };
     match statements.as_slice() {
         [] => return Err(Refusal::Empty),
         [Statement::Query(_)] => {}

@@ -5,10 +5,11 @@
 //! worker that serves others; a worker that reaches none is unhealthy.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sqlsentinel_common::alert::SourceName;
 use sqlsentinel_common::health::{Check, Health};
+use tokio_util::sync::CancellationToken;
 
 use crate::role;
 use crate::source::Role;
@@ -17,6 +18,8 @@ use crate::source::Role;
 #[derive(Clone, Debug)]
 pub struct Reach {
     health: Health,
+    /// When what holds this handle has nothing more to say: its source is gone, or another lane serves it.
+    dismissed: CancellationToken,
     lanes: States,
     databases: States,
     roles: Arc<Mutex<BTreeMap<SourceName, Role>>>,
@@ -38,6 +41,7 @@ impl Reach {
         let lanes = untried.keys().cloned().map(|source| (source, State::Broken("not opened yet".to_owned())));
         let reach = Self {
             health,
+            dismissed: CancellationToken::new(),
             lanes: States::new(Mutex::new(lanes.collect())),
             databases: States::new(Mutex::new(untried)),
             roles: Arc::default(),
@@ -47,41 +51,75 @@ impl Reach {
         reach
     }
 
+    /// A lane of `source` begins, of which nothing is known yet. What it is told here counts until `dismissed`.
+    pub fn begin(&self, source: &SourceName, dismissed: CancellationToken) -> Self {
+        let reach = Self { dismissed, ..self.clone() };
+        lock(&reach.lanes).insert(source.clone(), State::Broken("not opened yet".to_owned()));
+        lock(&reach.databases).insert(source.clone(), State::Untried);
+        lock(&reach.roles).remove(source);
+        reach.report();
+        reach
+    }
+
+    /// There is no such source any more; whoever reported on it must have been dismissed.
+    pub fn forget(&self, source: &SourceName) {
+        lock(&self.lanes).remove(source);
+        lock(&self.databases).remove(source);
+        lock(&self.roles).remove(source);
+        self.report();
+    }
+
+    fn report(&self) {
+        self.health.report("jobs", check(&self.lanes));
+        self.health.report("alert_database", check(&self.databases));
+        match role::check(&lock(&self.roles)) {
+            Some(check) => self.health.report("read_only", check),
+            None => self.health.forget("read_only"),
+        }
+    }
+
     /// Whether jobs of `source` can be pulled; if not, why, with its name.
     pub fn lane(&self, source: &SourceName, state: Result<(), String>) {
-        if note(&self.lanes, source, state) {
+        if self.note(&self.lanes, source, state) {
             self.health.report("jobs", check(&self.lanes));
         }
     }
 
     /// Whether the database of `source` can be reached; if not, why, with its name.
     pub fn database(&self, source: &SourceName, state: Result<(), String>) {
-        if note(&self.databases, source, state) {
+        if self.note(&self.databases, source, state) {
             self.health.report("alert_database", check(&self.databases));
         }
     }
 
     /// Which role `source` connects as.
     pub fn role(&self, source: &SourceName, role: Role) {
-        // Every entry is replaced whole, so a poisoned lock is still good.
-        let mut roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut roles = lock(&self.roles);
+        if self.dismissed.is_cancelled() {
+            return;
+        }
         roles.insert(source.clone(), role);
         if let Some(check) = role::check(&roles) {
             self.health.report("read_only", check);
         }
     }
+
+    /// Whether that is news.
+    fn note(&self, states: &States, source: &SourceName, state: Result<(), String>) -> bool {
+        let state = state.map_or_else(State::Broken, |()| State::Well);
+        let mut states = lock(states);
+        // Asked under the lock: what comes before the dismissal is overwritten by what comes after it.
+        !self.dismissed.is_cancelled() && states.insert(source.clone(), state.clone()).as_ref() != Some(&state)
+    }
 }
 
-/// Whether that is news.
-fn note(states: &States, source: &SourceName, state: Result<(), String>) -> bool {
-    let state = state.map_or_else(State::Broken, |()| State::Well);
-    // Every entry is replaced whole, so a poisoned lock is still good.
-    let mut states = states.lock().unwrap_or_else(PoisonError::into_inner);
-    states.insert(source.clone(), state.clone()).as_ref() != Some(&state)
+// Every entry is replaced whole, so a poisoned lock is still good.
+fn lock<T>(states: &Mutex<T>) -> MutexGuard<'_, T> {
+    states.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn check(states: &States) -> Check {
-    let states = states.lock().unwrap_or_else(PoisonError::into_inner);
+    let states = lock(states);
     let broken: Vec<_> = states
         .values()
         .filter_map(|state| match state {
@@ -139,5 +177,27 @@ mod tests {
         assert_eq!(health.snapshot().status, Status::Healthy);
         Reach::new(health.clone(), []);
         assert_eq!(health.snapshot().status, Status::Healthy);
+    }
+
+    #[test]
+    fn a_lane_that_was_dismissed_has_no_say_any_more() {
+        let (source, health) = (SourceName::default_source(), Health::default());
+        let all = Reach::new(health.clone(), [source.clone()]);
+        let status = |name: &str| health.snapshot().checks.remove(name).map(|check| check.status);
+        let dismissed = CancellationToken::new();
+        let former = all.begin(&source, dismissed.clone());
+        former.lane(&source, Ok(()));
+        former.database(&source, Err("refused".to_owned()));
+        assert_eq!(status("alert_database"), Some(Status::Unhealthy));
+
+        dismissed.cancel();
+        let next = all.begin(&source, CancellationToken::new());
+        assert_eq!((status("jobs"), status("alert_database")), (Some(Status::Unhealthy), Some(Status::Healthy)));
+        former.database(&source, Err("refused".to_owned()));
+        former.role(&source, Role { name: "root".to_owned(), could_write: Some("it is a superuser".to_owned()) });
+        next.lane(&source, Ok(()));
+        assert_eq!(health.snapshot().status, Status::Healthy);
+        all.forget(&source);
+        assert_eq!((status("jobs"), status("read_only")), (Some(Status::NotConfigured), None));
     }
 }

@@ -1,56 +1,20 @@
 //! Whether the roles that sources connect as could write (check `read_only`): the guard and the read-only transaction
 //! keep this program from writing, and only the role makes it certain.
 //!
-//! Input: each source, asked when the worker starts and then rarely, apart from jobs. Output: the roles, told to
-//! [`Reach`](crate::reach::Reach), and the check that they make up, which `ctl healthcheck` makes too.
+//! A worker watches them ([`watch`]) and tells [`Reach`](crate::reach::Reach); `ctl healthcheck` asks once.
+
+pub mod watch;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
 use sqlsentinel_common::alert::SourceName;
 use sqlsentinel_common::health::Check;
 use tokio_util::sync::CancellationToken;
 
-use crate::execute::Executor;
 use crate::source::{Role, Source};
 
-/// How often a role is looked at: grants change seldom.
-const EVERY: Duration = Duration::from_secs(5 * 60);
-/// How soon it is looked at again if the database could not be asked.
-const AGAIN: Duration = Duration::from_secs(30);
 /// How many roles a message names.
 const NAMED: usize = 3;
-
-/// Looks at the role of one source until a stop is requested.
-pub async fn watch(executor: Arc<Executor>) -> anyhow::Result<()> {
-    let stop = &executor.stop.requested;
-    let mut could_write = false;
-    while let (Ok(source), false) = (&executor.source, stop.is_cancelled()) {
-        let pause = match source.role(stop).await {
-            Ok(Some(role)) => {
-                if role.could_write.is_some() && !could_write {
-                    tracing::warn!(source = %executor.name, "{}", sentence(&executor.name, &role).unwrap_or_default());
-                }
-                could_write = role.could_write.is_some();
-                executor.reach.role(&executor.name, role);
-                EVERY
-            }
-            Ok(None) => break,
-            // Whether it can be reached is what runs report.
-            Err(error) => {
-                tracing::debug!(source = %executor.name, %error, "the database's role is not known");
-                AGAIN
-            }
-        };
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(pause) => {}
-        }
-    }
-    stop.cancelled().await;
-    Ok(())
-}
 
 /// The role that `source` connects as, for whoever asks once.
 pub async fn of(source: &Source) -> Option<Role> {
@@ -75,6 +39,7 @@ pub fn check(roles: &BTreeMap<SourceName, Role>) -> Option<Check> {
     }
 }
 
+/// What is wrong with the role of `source`, if it could write.
 fn sentence(source: &SourceName, Role { name, could_write }: &Role) -> Option<String> {
     could_write.as_ref().map(|reason| format!("database `{source}`: its role `{name}` could write ({reason})"))
 }

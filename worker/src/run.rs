@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use sqlsentinel_common::alert::QueryOptions;
+use sqlsentinel_common::config::{from_environment, without_credentials};
 use sqlsentinel_common::ids::ExecutionId;
 use sqlsentinel_common::outcome::{ErrorKind, Verdict};
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::Limits;
 use crate::guard;
+use crate::query_text::QueryText;
 use crate::source::{Bounds, Source, Tag};
 use crate::verdict::judge;
 
@@ -23,6 +26,8 @@ pub struct Run<'a> {
     pub execution_id: ExecutionId,
     /// The SQL text, as written.
     pub query: &'a str,
+    /// How it is run and its answer read.
+    pub options: &'a QueryOptions,
     /// How long it may take.
     pub timeout: Duration,
 }
@@ -34,16 +39,23 @@ pub struct Cancelled;
 
 /// Runs `run` on `source` and judges the answer. Whatever goes wrong is a verdict too, except being cancelled.
 pub async fn run_once(source: &Source, run: &Run<'_>, cancel: &CancellationToken) -> Result<Verdict, Cancelled> {
-    let query = match guard::check(run.query, source.kind()) {
+    let text = match QueryText::expand(run.query, &run.options.query_env, &without_credentials(&from_environment)) {
+        Ok(text) => text,
+        Err(unset) => return Ok(failed(ErrorKind::Refused, &unset.to_string())),
+    };
+    let query = match guard::check_with(&text.text, source.kind(), run.options) {
         Ok(query) => query,
-        Err(refusal) => return Ok(failed(ErrorKind::Refused, &refusal.to_string())),
+        Err(refusal) => return Ok(failed(ErrorKind::Refused, &text.without_values(&refusal.to_string()))),
     };
     let tag = Tag { alert_name: run.alert_name, execution_id: run.execution_id };
-    let bounds = Bounds { timeout: run.timeout, limits: &Limits::default(), cancel };
+    let bounds = Bounds { timeout: run.timeout, limits: &Limits::of(run.options), cancel };
     match source.run(&query, tag, bounds).await {
-        Ok(answer) => Ok(judge(answer)),
+        Ok(answer) => Ok(judge(answer, &run.options.instance_key)),
         Err(error) => match error.into_run_error() {
-            Some(error) => Ok(failed(error.kind, &format!("database `{}`: {}", source.name(), error.message))),
+            Some(error) => {
+                let message = text.without_values(&error.message);
+                Ok(failed(error.kind, &format!("database `{}`: {message}", source.name())))
+            }
             None => Err(Cancelled),
         },
     }

@@ -1,6 +1,10 @@
 //! What an answer means: the query contract, decided.
 //!
-//! Input: an [`Answer`]. Output: a [`Verdict`], small enough for one message. Pure.
+//! Input: an [`Answer`], and the alert's instance key, if it has one. Output: a [`Verdict`], small enough for one message.
+//! Pure.
+
+mod instances;
+mod size;
 
 use serde_json::{Map, Value};
 use sqlsentinel_common::messages::MAX_OUTCOME_BYTES;
@@ -10,26 +14,29 @@ use crate::answer::{Answer, Row, fit};
 
 /// What the message around a verdict may need: names, ids and hashes.
 const ENVELOPE_BYTES: usize = 8 * 1024;
-/// Values are cut to half this, then to half of that, and so on, until the verdict fits.
-const LARGEST_CUT: usize = 64 * 1024;
-/// A value that is cut shorter than this says nothing.
-const SMALLEST_CUT: usize = 64;
 /// Longest part of a value that an error quotes, in bytes.
 const QUOTED_BYTES: usize = 100;
 
-/// Judges an answer by the query contract.
-pub fn judge(answer: Answer) -> Verdict {
+/// Judges an answer by the query contract. The columns of `instance_key` tell its rows apart; if there are none, it is
+/// one row.
+pub fn judge(answer: Answer, instance_key: &[String]) -> Verdict {
+    let verdict = if instance_key.is_empty() { judge_one(answer) } else { instances::judge(answer, instance_key) };
+    size::within(MAX_OUTCOME_BYTES - ENVELOPE_BYTES, verdict)
+}
+
+fn judge_one(answer: Answer) -> Verdict {
     let Answer { mut rows, more, truncated } = answer;
     let verdict = match (rows.pop(), rows.is_empty() && !more) {
         (None, _) => Verdict::bare(RunStatus::NoData),
         (Some(row), true) => judge_row(row),
         (Some(_), false) => Verdict::error(
             ErrorKind::Contract,
-            "the query returned several rows: several rows need instance_key, which is not supported yet: add LIMIT 1 or aggregate",
+            "the query returned several rows: add LIMIT 1 or aggregate, or name the columns that tell the rows apart in \
+             `instance_key`",
         ),
     };
     let truncated = truncated && verdict.error.is_none();
-    within(MAX_OUTCOME_BYTES - ENVELOPE_BYTES, Verdict { truncated, ..verdict })
+    Verdict { truncated, ..verdict }
 }
 
 fn judge_row(row: Row) -> Verdict {
@@ -86,30 +93,6 @@ fn quoted(text: String) -> String {
     }
 }
 
-/// Cuts the longest values of `verdict` until its JSON has at most `budget` bytes; drops columns if that isn't enough.
-fn within(budget: usize, mut verdict: Verdict) -> Verdict {
-    let mut limit = LARGEST_CUT;
-    while size(&verdict) > budget && limit > SMALLEST_CUT {
-        limit /= 2;
-        verdict.truncated = true;
-        let values = verdict.context.iter_mut().map(|(_, value)| value);
-        for value in values.chain(&mut verdict.actual_value).chain(&mut verdict.threshold) {
-            *value = fit(value.take(), limit).0;
-        }
-    }
-    // Only names are left to blame: either very many or very long.
-    let mut names = verdict.context.keys().cloned().collect::<Vec<_>>();
-    while size(&verdict) > budget {
-        let Some(name) = names.pop() else { break };
-        verdict.context.remove(&name);
-    }
-    verdict
-}
-
-fn size(verdict: &Verdict) -> usize {
-    serde_json::to_vec(verdict).map_or(0, |json| json.len())
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -121,7 +104,7 @@ mod tests {
     }
 
     fn judged(columns: &[(&str, Value)]) -> Verdict {
-        judge(Answer { rows: vec![row(columns)], ..Answer::default() })
+        judge(Answer { rows: vec![row(columns)], ..Answer::default() }, &[])
     }
 
     #[test]
@@ -163,7 +146,7 @@ mod tests {
 
     #[test]
     fn no_row_is_no_data() {
-        assert_eq!(judge(Answer::default()), Verdict::bare(RunStatus::NoData));
+        assert_eq!(judge(Answer::default(), &[]), Verdict::bare(RunStatus::NoData));
     }
 
     #[test]
@@ -204,18 +187,18 @@ mod tests {
             Answer { rows: vec![one.clone()], more: true, truncated: true },
             Answer { rows: vec![one.clone(), one.clone()], more: false, truncated: false },
         ] {
-            let verdict = judge(answer);
+            let verdict = judge(answer, &[]);
             assert_eq!(verdict.status, RunStatus::Error);
             assert!(!verdict.truncated);
             let message = verdict.error.map(|error| error.message).unwrap_or_default();
-            assert!(message.contains("add LIMIT 1 or aggregate"), "{message}");
+            assert!(message.contains("add LIMIT 1 or aggregate") && message.contains("`instance_key`"), "{message}");
         }
     }
 
     #[test]
     fn a_cut_cell_marks_the_verdict() {
         let rows = vec![row(&[("status", json!("OK"))])];
-        assert!(judge(Answer { rows, more: false, truncated: true }).truncated);
+        assert!(judge(Answer { rows, more: false, truncated: true }, &[]).truncated);
     }
 
     #[test]
@@ -232,7 +215,7 @@ mod tests {
             columns.insert(0, ("status", json!("ALERT")));
             columns.push(("actual_value", text(60_000)));
             let verdict = judged(&columns);
-            assert!(size(&verdict) <= MAX_OUTCOME_BYTES - ENVELOPE_BYTES);
+            assert!(json!(verdict).to_string().len() <= MAX_OUTCOME_BYTES - ENVELOPE_BYTES);
             assert_eq!((verdict.status, verdict.truncated), (RunStatus::Alert, true));
         }
         let verdict = judged(&[("status", json!("OK")), ("a", text(60_000)), ("b", text(60_000)), ("short", json!(7))]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use sqlsentinel_common::alert::SourceName;
+use sqlsentinel_common::alert::{QueryOptions, SourceName};
 use sqlsentinel_common::config::normalise_database_url;
 use sqlsentinel_common::ids::ExecutionId;
 use sqlsentinel_common::outcome::{ErrorKind, RunStatus, Verdict};
@@ -14,7 +14,7 @@ use sqlsentinel_worker::guard::GuardedQuery;
 use sqlsentinel_worker::run::{Cancelled, Run, run_once};
 use sqlsentinel_worker::source::{Bounds, Source, SourceError, Tag};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Executor};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -47,7 +47,13 @@ impl Scene {
         timeout: Duration,
         cancel: &CancellationToken,
     ) -> Result<Verdict, Cancelled> {
-        let run = Run { alert_name: "a", execution_id: ExecutionId::manual(), query, timeout };
+        let run = Run {
+            alert_name: "a",
+            execution_id: ExecutionId::manual(),
+            query,
+            options: &QueryOptions::default(),
+            timeout,
+        };
         run_once(&self.source, &run, cancel).await
     }
 
@@ -87,6 +93,85 @@ async fn every_storage_class_arrives_as_it_was_stored() -> Result<()> {
         "json": "[1,\"a\"]", "amount": 12.5,
     });
     assert_eq!(Value::Object(verdict.context), expected);
+    Ok(())
+}
+
+/// SQLite's columns hold what was put there, whatever type they were declared with: the value decides.
+#[tokio::test]
+async fn the_value_decides_and_not_the_columns_declared_type() -> Result<()> {
+    let scene = Scene::set(1).await?;
+    let values = [
+        ("9223372036854775807", json!(i64::MAX)),
+        ("-9223372036854775808", json!(i64::MIN)),
+        ("0", json!(0)),
+        ("1.5", json!(1.5)),
+        ("-1.7976931348623157e308", json!(f64::MIN)),
+        ("5e-324", json!(5e-324)),
+        ("9e999", json!("Infinity")),
+        ("-9e999", json!("-Infinity")),
+        ("9e999 - 9e999", Value::Null),
+        ("'not a number'", json!("not a number")),
+        ("''", json!("")),
+        ("'2026-03-29 01:30:00'", json!("2026-03-29 01:30:00")),
+        ("'é' || char(0) || '\u{1f600}'", json!("é\\u0000\u{1f600}")),
+        ("x'00ff'", json!("\\x00ff")),
+        ("x''", json!("\\x")),
+        ("zeroblob(2)", json!("\\x0000")),
+        ("NULL", Value::Null),
+        ("json('{\"a\": 12345678901234567890.10}')", json!("{\"a\":12345678901234567890.10}")),
+    ];
+    // BLOB, and no type at all, convert nothing; the driver has names of its own for the others.
+    let kinds = ["", "BLOB", "BOOLEAN", "DATE", "TIME", "DATETIME", "TIMESTAMP", "INTEGER", "REAL", "NUMERIC", "TEXT"];
+    let columns: Vec<_> = kinds.iter().enumerate().map(|(n, kind)| format!("c{n} {kind}")).collect();
+    let mut writer = SqliteConnectOptions::new().filename(&scene.path).connect().await?;
+    let create = format!("CREATE TABLE kinds (id INTEGER PRIMARY KEY, {})", columns.join(", "));
+    writer.execute(AssertSqlSafe(create)).await?;
+    for (id, (value, expected)) in values.iter().enumerate() {
+        let same = vec![*value; kinds.len()].join(", ");
+        writer.execute(AssertSqlSafe(format!("INSERT INTO kinds VALUES ({id}, {same})"))).await?;
+        let verdict = scene.run(&format!("SELECT 'OK' AS status, kinds.* FROM kinds WHERE id = {id}"), LONG).await?;
+        assert_eq!(verdict.status, RunStatus::Ok, "{value}: {:?}", verdict.error);
+        for (n, kind) in kinds.iter().enumerate() {
+            let arrived = &verdict.context[&format!("c{n}")];
+            // A column's affinity makes another value of it when it is stored: that one is faithful too.
+            let stored: String = sqlx::query_scalar(AssertSqlSafe(format!(
+                "SELECT CASE typeof(c{n}) WHEN 'blob' THEN '\\x' || lower(hex(c{n})) WHEN 'null' THEN 'null' \
+                 WHEN 'text' THEN CAST(c{n} AS TEXT) \
+                 WHEN 'integer' THEN CAST(c{n} AS TEXT) ELSE 'real' END FROM kinds WHERE id = {id}"
+            )))
+            .fetch_one(&mut writer)
+            .await?;
+            match arrived {
+                Value::String(text) if text.ends_with("Infinity") => assert_eq!(arrived, expected),
+                Value::String(text) => assert_eq!(*text, stored.replace('\0', "\\u0000"), "{value} as {kind}"),
+                Value::Number(number) if stored == "real" => assert!(number.is_f64(), "{value} as {kind}: {number}"),
+                other => assert_eq!(other.to_string(), stored, "{value} as {kind}"),
+            }
+            if ["", "BLOB"].contains(kind) {
+                assert_eq!(arrived, expected, "{value} as {kind}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_file_in_utf_16_reads_like_any_other() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("utf16.db");
+    let mut writer = SqliteConnectOptions::new().filename(&path).create_if_missing(true).connect().await?;
+    writer
+        .execute("PRAGMA encoding = 'UTF-16le'; CREATE TABLE t (a TEXT); INSERT INTO t VALUES ('é\u{1f600}')")
+        .await?;
+    let run = Run {
+        alert_name: "a",
+        execution_id: ExecutionId::manual(),
+        query: "SELECT 'OK' AS status, a, (SELECT encoding FROM pragma_encoding) AS e FROM t",
+        options: &QueryOptions::default(),
+        timeout: LONG,
+    };
+    let verdict = run_once(&source(&path, 1)?, &run, &CancellationToken::new()).await?;
+    assert_eq!(Value::Object(verdict.context), json!({"a": "é\u{1f600}", "e": "UTF-16le"}), "{:?}", verdict.error);
     Ok(())
 }
 
@@ -191,6 +276,7 @@ async fn a_file_that_is_missing_or_is_no_database_is_a_connection_error_until_it
             alert_name: "a",
             execution_id: ExecutionId::manual(),
             query: "SELECT 'OK' AS status FROM t",
+            options: &QueryOptions::default(),
             timeout: LONG,
         };
         run_once(&source, &run, &CancellationToken::new()).await

@@ -1,6 +1,7 @@
 //! Streams and consumers as they should be. The leading coordinator declares them, again and again, so that a deleted
 //! one comes back; nobody else does.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
@@ -29,6 +30,9 @@ pub struct BusShape {
     pub max_ack_pending: i64,
 }
 
+/// The sources, each with the most jobs of it that workers may hold at once, if its configuration says so.
+pub type Lanes = BTreeMap<SourceName, Option<u16>>;
+
 impl Bus {
     /// Creates the lease's bucket if it is missing. Every candidate may call it: without a bucket there is no leader.
     pub async fn declare_bucket(&self, replicas: usize) -> Result<(), BusError> {
@@ -52,8 +56,9 @@ impl Bus {
             .map_err(|error| BusError::unconfirmed("the lease's bucket", describe(&error)))
     }
 
-    /// Makes streams and consumers as they should be: creates what is missing, updates what differs.
-    pub async fn declare(&self, shape: &BusShape, sources: &[SourceName]) -> Result<(), BusError> {
+    /// Makes streams and consumers as they should be: creates what is missing, updates what differs. Of each source, the
+    /// most jobs that workers may hold at once, if it is not the shape's.
+    pub async fn declare(&self, shape: &BusShape, sources: &Lanes) -> Result<(), BusError> {
         let names = &self.namespace;
         let work = |name: String, subject: String| StreamConfig {
             name,
@@ -86,8 +91,9 @@ impl Bus {
             max_ack_pending,
             ..Default::default()
         };
-        for source in sources {
-            let config = durable(names.jobs_consumer(source), names.jobs_of(source), shape.max_ack_pending);
+        for (source, max_concurrency) in sources {
+            let most = max_concurrency.map_or(shape.max_ack_pending, i64::from);
+            let config = durable(names.jobs_consumer(source), names.jobs_of(source), most);
             self.declare_consumer(&names.jobs_stream(), config).await?;
         }
         let config = durable(RESULTS_CONSUMER.to_owned(), names.all_results(), 10_000);

@@ -2,12 +2,49 @@
 //! and by nobody else.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::interpolate::Setting;
 use super::template::Template;
 use crate::alert::ChannelKind;
 
-/// The settings of one entry of `notify`.
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Channel {
+    /// How it is sent to.
+    pub config: ChannelConfig,
+    /// How much of it at once; nothing is said of an entry of `notify`.
+    pub limits: ChannelLimits,
+    /// The name of the channel that gets what this one did not take; it is one of `channels`, and no circle comes of it.
+    pub fallback: Option<String>,
+}
+
+impl From<ChannelConfig> for Channel {
+    /// A channel with these settings, without limits and without another one behind it.
+    fn from(config: ChannelConfig) -> Self {
+        Self { config, limits: ChannelLimits::default(), fallback: None }
+    }
+}
+
+/// How much may be sent to a channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChannelLimits {
+    /// How many attempts one notifier may have under way at once, at least 1.
+    pub max_concurrency: Option<u16>,
+    /// How many messages it may get, from all notifiers together.
+    pub rate: Option<Rate>,
+}
+
+/// So many messages in so much time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// At least 1.
+    pub messages: u32,
+    /// At least a second.
+    pub per: Duration,
+}
+
+/// The settings of one entry of `notify`, or of `channels`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChannelConfig {
     /// A mail.
@@ -47,10 +84,12 @@ pub struct EmailConfig {
     pub recipients: Vec<Setting>,
     /// What stands in the subject; a standard one if none.
     pub subject: Option<Template>,
+    /// The text; a standard one if none.
+    pub body: Option<Template>,
 }
 
 /// The settings of a message to Slack.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SlackConfig {
     /// The incoming webhook, unresolved; the notifier's `SLACK_WEBHOOK_URL` if none.
     pub webhook_url: Option<Setting>,
@@ -58,6 +97,8 @@ pub struct SlackConfig {
     pub username: Option<String>,
     /// Where it goes, if not to the webhook's own place.
     pub slack_channel: Option<String>,
+    /// What stands between the headline and the last line; the standard text if none.
+    pub body: Option<Template>,
 }
 
 /// The settings of a webhook.
@@ -71,6 +112,8 @@ pub struct WebhookConfig {
     pub headers: BTreeMap<String, Setting>,
     /// What the request is signed with, unresolved; it is not signed if none.
     pub secret: Option<Setting>,
+    /// The request's body; the standard one if none.
+    pub body: Option<Template>,
 }
 
 /// The methods that a webhook may use.

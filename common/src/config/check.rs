@@ -1,135 +1,130 @@
 //! The tree into the domain: what must be there, what refers to what, and what a value may be.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use chrono_tz::Tz;
 
+use super::channel::Channel;
+use super::channel_entry::Channels;
+use super::channels;
 use super::database_url::{DatabaseKind, normalise_database_url};
-use super::error::ConfigErrors;
-use super::interpolate::{Environment, Setting, braced_variables};
+use super::error::{ConfigErrors, ConfigProblem};
+use super::interpolate::{Environment, braced_variables};
 use super::judging::Judging;
 use super::keys::{self, shown, suggestion};
+use super::notify::{self, Routes};
 use super::raw::{Node, Place, Value};
 use super::section::{Item, Reader, Section};
-use super::{AlertConfig, Config, QueryCheck, SourceConfig, notify, scalar};
-use crate::alert::{AlertDefinition, MAX_ALERT_NAME, SourceName};
+use super::sources::{self, Sources, read_timeout};
+use super::whole::Whole;
+use super::{AlertConfig, Config, QueryCheck, about, instance_key, planning, query_env, scalar};
+use crate::alert::{About, AlertDefinition, ChannelName, MAX_ALERT_NAME, PlanningRules, QueryOptions, SourceName};
 use crate::schedule::Schedule;
 
-type Sources = BTreeMap<SourceName, SourceConfig>;
-
-/// Makes `root` into a configuration, or says everything that is wrong with it.
+/// Makes `roots`, the tops of the files, into one configuration, or says everything that is wrong with it.
 pub(super) fn check(
-    root: &Node,
-    file: &str,
-    environment: &Environment<'_>,
+    mut reader: Reader<'_>,
+    roots: &[Node],
     query_check: &QueryCheck<'_>,
 ) -> Result<Config, ConfigErrors> {
-    let mut reader =
-        Reader { file, environment, problems: Vec::new(), warnings: Vec::new(), told_about_weekdays: false };
-    let config = read_file(&mut reader, root, query_check);
-    let Reader { mut problems, mut warnings, .. } = reader;
-    warnings.sort_by_key(|warning| (warning.line, warning.column));
-    problems.sort_by_key(|problem| (problem.line, problem.column));
+    let config = read_files(&mut reader, roots, query_check);
+    let Reader { problems, warnings, .. } = reader;
+    let in_order = |mut found: Vec<(Place, ConfigProblem)>| {
+        found.sort_by_key(|(place, _)| *place);
+        found.into_iter().map(|(_, problem)| problem).collect::<Vec<_>>()
+    };
     match config {
-        Some((sources, alerts)) if problems.is_empty() => Ok(Config { sources, alerts, warnings }),
-        _ => Err(ConfigErrors(problems)),
+        Some(read) if problems.is_empty() => Ok(Config {
+            sources: read.sources,
+            channels: read.channels,
+            alerts: read.alerts,
+            warnings: in_order(warnings),
+        }),
+        _ => Err(ConfigErrors(in_order(problems))),
     }
 }
 
-fn read_file(
-    reader: &mut Reader<'_>,
-    root: &Node,
-    query_check: &QueryCheck<'_>,
-) -> Option<(Sources, Vec<AlertConfig>)> {
-    if matches!(root.value, Value::Null) {
-        reader.problem(root.place, "", "the file is empty", "it needs `database:` and `alerts:`");
-        return None;
+/// What the files say.
+struct Read {
+    sources: Sources,
+    channels: BTreeMap<ChannelName, Arc<Channel>>,
+    alerts: Vec<AlertConfig>,
+}
+
+fn read_files(reader: &mut Reader<'_>, roots: &[Node], query_check: &QueryCheck<'_>) -> Option<Read> {
+    let is_empty = |root: &&Node| matches!(root.value, Value::Null);
+    let (empty, full): (Vec<_>, Vec<_>) = roots.iter().partition(is_empty);
+    for root in &empty {
+        if full.is_empty() {
+            reader.problem(root.place, "", "the file is empty", "it needs `database:` and `alerts:`");
+        } else {
+            reader.warning(root.place, "", "the file is empty", "");
+        }
     }
-    let top = reader.section(&Item { node: root, path: String::new() }, &keys::TOP)?;
-    let sources = read_sources(reader, &top);
-    let defaults = read_defaults(reader, &top);
-    let alerts = reader.required(&top, "alerts", "list at least one alert")?;
-    let items = reader.list(&alerts);
-    if items.is_empty() && matches!(alerts.node.value, Value::List(_)) {
-        reader.problem(alerts.node.place, &alerts.path, "there is no alert", "list at least one alert");
+    let tops = full.into_iter().filter_map(|node| reader.section(&Item { node, path: String::new() }, keys::TOP));
+    let whole = Whole::new(tops.collect())?;
+    let sources = sources::read(reader, &whole);
+    let channels = channels::read(reader, &whole.all("channels"));
+    let defaults = read_defaults(reader, &whole, &channels);
+    let lists = whole.all("alerts");
+    if lists.is_empty() {
+        reader.missing(whole.place_of("alerts"), "alerts", "`alerts` is missing", "list at least one alert");
+    }
+    let items: Vec<_> = lists.iter().flat_map(|list| reader.list(list)).collect();
+    if let Some(list) = lists.first().filter(|list| items.is_empty() && matches!(list.node.value, Value::List(_))) {
+        reader.missing(list.node.place, &list.path, "there is no alert", "list at least one alert");
     }
     let mut names: BTreeMap<String, Place> = BTreeMap::new();
     let mut read = Vec::with_capacity(items.len());
     for item in &items {
-        let Some(section) = reader.section(item, &keys::ALERT) else { continue };
-        let alert = Alert { section: &section, sources: &sources, defaults: &defaults, query_check };
+        let Some(section) = reader.section(item, keys::ALERT) else { continue };
+        let alert =
+            Alert { section: &section, sources: &sources, channels: &channels, defaults: &defaults, query_check };
         let name = alert.read_name(reader, &mut names);
         read.extend(alert.read(reader, name));
     }
-    Some((sources, read))
-}
-
-/// `database:` is the source `default`; `databases:` names its own. A source that has something wrong with it is kept
-/// by name, so that the alerts that use it are not reproached with it too.
-fn read_sources(reader: &mut Reader<'_>, top: &Section<'_>) -> Sources {
-    let mut sources = Sources::new();
-    let (single, named) = (top.get("database"), top.get("databases"));
-    if single.is_none() && named.is_none() {
-        let help = "write `database:` and below it `  url: ${DATABASE_URL}`";
-        reader.problem(top.place, "database", "no database is configured", help);
-    }
-    for (entry, item) in named.map(|item| reader.named_items(&item)).unwrap_or_default() {
-        let source = read_source(reader, &item).unwrap_or_else(broken_source);
-        match SourceName::try_from(entry.key.clone()) {
-            Ok(name) => drop(sources.insert(name, source)),
-            Err(_) => {
-                let help = "use 1 to 64 letters, digits, `_` or `-`";
-                reader.problem(entry.place, &item.path, "not a database name", help);
-            }
-        }
-    }
-    if let Some(item) = single {
-        let source = read_source(reader, &item).unwrap_or_else(broken_source);
-        if sources.insert(SourceName::default_source(), source).is_some() {
-            let message = "`database` and `databases.default` are both there";
-            reader.problem(item.node.place, &item.path, message, "remove one of them: both are the source `default`");
-        }
-    }
-    sources
-}
-
-/// Stands for a source whose problems have been noted; with problems there is no configuration that it could be in.
-fn broken_source() -> SourceConfig {
-    SourceConfig { url: Setting::literal("") }
-}
-
-fn read_source(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<SourceConfig> {
-    let section = reader.section(item, &keys::DATABASE)?;
-    let item = reader.required(&section, "url", "write for example `url: ${DATABASE_URL}`")?;
-    let url = reader.setting(&item)?;
-    if let Some(literal) = url.as_literal() {
-        reader.accept(&item, normalise_database_url(literal), "")?;
-    }
-    Some(SourceConfig { url })
+    let channels = channels.into_iter().filter_map(|(name, channel)| Some((name, channel?))).collect();
+    Some(Read { sources, channels, alerts: read })
 }
 
 /// What holds for an alert that says nothing else.
 struct Defaults {
     timezone: Tz,
-    timeout: std::time::Duration,
+    timeout: Duration,
     judging: Judging,
+    about: About,
+    planning: PlanningRules,
+    notify: Routes,
 }
 
-fn read_defaults(reader: &mut Reader<'_>, top: &Section<'_>) -> Defaults {
-    let item = top.get("defaults");
-    let section = item.and_then(|item| reader.section(&item, &keys::DEFAULTS));
+fn read_defaults(reader: &mut Reader<'_>, whole: &Whole<'_>, channels: &Channels) -> Defaults {
+    let item = whole.single(reader, "defaults");
+    let section = item.and_then(|item| reader.section(&item, keys::DEFAULTS));
     let timeout = section.as_ref().and_then(|section| section.get("timeout"));
     let judging = Judging::default();
     Defaults {
-        timezone: read_default_timezone(reader, top, section.as_ref()),
+        timezone: read_default_timezone(reader, whole, section.as_ref()),
         timeout: timeout.and_then(|item| read_timeout(reader, &item)).unwrap_or(scalar::DEFAULT_TIMEOUT),
         judging: section.as_ref().map_or(judging.clone(), |section| judging.overridden_by(reader, section)),
+        about: section.as_ref().map(|section| about::read(reader, section, &About::default())).unwrap_or_default(),
+        planning: section
+            .as_ref()
+            .map(|section| planning::read(reader, section, &PlanningRules::default()))
+            .unwrap_or_default(),
+        notify: section
+            .as_ref()
+            .and_then(|section| section.get("notify"))
+            .map(|item| notify::read(reader, &item, channels))
+            .unwrap_or_default(),
     }
 }
 
 /// `defaults.timezone` or `timezone`, which are the same, or else the variable `TIMEZONE`, or else UTC.
-fn read_default_timezone(reader: &mut Reader<'_>, top: &Section<'_>, defaults: Option<&Section<'_>>) -> Tz {
-    let (in_defaults, at_top) = (defaults.and_then(|section| section.get("timezone")), top.get("timezone"));
+fn read_default_timezone(reader: &mut Reader<'_>, whole: &Whole<'_>, defaults: Option<&Section<'_>>) -> Tz {
+    let (in_defaults, at_top) =
+        (defaults.and_then(|section| section.get("timezone")), whole.single(reader, "timezone"));
     if let (Some(item), Some(_)) = (&in_defaults, &at_top) {
         let message = "`timezone` and `defaults.timezone` are both there";
         reader.problem(item.node.place, &item.path, message, "remove one of them: they are the same");
@@ -139,7 +134,7 @@ fn read_default_timezone(reader: &mut Reader<'_>, top: &Section<'_>, defaults: O
     }
     let Some(name) = (reader.environment)("TIMEZONE").filter(|name| !name.is_empty()) else { return Tz::UTC };
     scalar::timezone(&name).unwrap_or_else(|(message, help)| {
-        reader.problem(top.place, "timezone", format!("environment variable TIMEZONE: {message}"), help);
+        reader.problem(whole.place(), "timezone", format!("environment variable TIMEZONE: {message}"), help);
         Tz::UTC
     })
 }
@@ -154,6 +149,7 @@ fn read_timezone(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<Tz> {
 struct Alert<'a, 'n> {
     section: &'a Section<'n>,
     sources: &'a Sources,
+    channels: &'a Channels,
     defaults: &'a Defaults,
     query_check: &'a QueryCheck<'a>,
 }
@@ -170,7 +166,8 @@ impl Alert<'_, '_> {
         } else if name.chars().any(char::is_control) {
             reader.problem(place, &item.path, "the name holds a control character, such as a line break", "");
         } else if let Some(first) = taken.get(&name) {
-            let message = format!("an alert of the name `{name}` is already there in line {}", first.line);
+            let message =
+                format!("an alert of the name `{name}` is already there in {}", reader.seen_from(place, *first));
             reader.problem(place, &item.path, message, "names must be unique");
         } else {
             taken.insert(name.clone(), place);
@@ -184,43 +181,71 @@ impl Alert<'_, '_> {
     fn read(&self, reader: &mut Reader<'_>, name: Option<String>) -> Option<AlertConfig> {
         let description = self.section.get("description").and_then(|item| reader.text(&item)).unwrap_or_default();
         let source = self.read_source_name(reader);
-        let query = self.read_query(reader, source.as_ref());
+        let options = self.read_options(reader);
+        let query = self.read_query(reader, source.as_ref(), &options);
         let schedule = self.read_schedule(reader);
-        let timeout = self.section.get("timeout").and_then(|item| read_timeout(reader, &item));
+        let timeout = self.read_timeout(reader, source.as_ref());
         let enabled = self.section.get("enabled").and_then(|item| reader.boolean(&item)).unwrap_or(true);
         let judging = self.defaults.judging.overridden_by(reader, self.section);
-        let channels = notify::read(reader, self.section);
+        let about = about::read(reader, self.section, &self.defaults.about);
+        let planning = planning::read(reader, self.section, &self.defaults.planning);
+        let channels = match self.section.get("notify") {
+            Some(item) => notify::read(reader, &item, self.channels),
+            None => self.defaults.notify.clone(),
+        };
         let definition = AlertDefinition {
             name: name?,
             description,
             query: query?,
             source: source?,
             schedule: schedule?,
-            timeout_ms: u64::try_from(timeout.unwrap_or(self.defaults.timeout).as_millis()).ok()?,
+            timeout_ms: u64::try_from(timeout.as_millis()).ok()?,
             enabled,
             notify: channels.iter().map(|(route, _)| route.clone()).collect(),
             error_after: judging.error_after,
             rules: judging.rules,
+            options,
+            planning,
+            about,
         };
         Some(AlertConfig { definition, channels })
     }
 
-    fn read_query(&self, reader: &mut Reader<'_>, source: Option<&SourceName>) -> Option<String> {
+    fn read_options(&self, reader: &mut Reader<'_>) -> QueryOptions {
+        let allow_unparsed = self.section.get("allow_unparsed").and_then(|item| reader.boolean(&item));
+        QueryOptions {
+            instance_key: instance_key::read(reader, self.section),
+            query_env: query_env::read(reader, self.section),
+            allow_unparsed: allow_unparsed.unwrap_or_default(),
+        }
+    }
+
+    fn read_query(
+        &self,
+        reader: &mut Reader<'_>,
+        source: Option<&SourceName>,
+        options: &QueryOptions,
+    ) -> Option<String> {
         let item = reader.required(self.section, "query", "a query returns a row with a column `status`")?;
         let query = reader.verbatim(&item)?;
         if query.trim().is_empty() {
             reader.problem(item.node.place, &item.path, "the query is empty", "");
             return None;
         }
-        let variables = braced_variables(query);
+        let variables: Vec<_> = braced_variables(query)
+            .into_iter()
+            .filter(|name| !options.query_env.iter().any(|known| known == name))
+            .collect();
+        query_env::warn_of_unused(reader, self.section, query);
         if !variables.is_empty() {
             let names = variables.iter().map(|name| format!("`${{{name}}}`")).collect::<Vec<_>>().join(", ");
             let message = format!("the query's text gets no environment: {names} is sent to the database as written");
-            let help = "write the value into the query (`query_env`, which lists the variables, is not supported yet)";
+            let help =
+                format!("write `query_env: [{}]` if the workers' environment is to be put there", variables.join(", "));
             reader.warning(item.node.place, &item.path, message, help);
         }
         if let Some(kind) = source.and_then(|name| self.kind_of(name, reader.environment))
-            && let Err(refusal) = (self.query_check)(query, kind)
+            && let Err(refusal) = (self.query_check)(query, kind, options)
         {
             reader.problem(item.node.place, &item.path, refusal, "");
         }
@@ -231,6 +256,13 @@ impl Alert<'_, '_> {
     fn kind_of(&self, source: &SourceName, environment: &Environment<'_>) -> Option<DatabaseKind> {
         let url = self.sources.get(source)?.url.resolve_with(environment).ok()?;
         Some(normalise_database_url(url.expose()).ok()?.kind)
+    }
+
+    /// The alert's own, or else its source's, or else that of `defaults`.
+    fn read_timeout(&self, reader: &mut Reader<'_>, source: Option<&SourceName>) -> Duration {
+        let own = self.section.get("timeout").and_then(|item| read_timeout(reader, &item));
+        let of_source = || self.sources.get(source?)?.timeout;
+        own.or_else(of_source).unwrap_or(self.defaults.timeout)
     }
 
     /// `database:`, or else `default`, or else the only one there is.
@@ -254,7 +286,7 @@ impl Alert<'_, '_> {
         let found = SourceName::try_from(text.clone()).ok().filter(|name| self.sources.contains_key(name));
         if found.is_none() && !self.sources.is_empty() {
             let message = format!("there is no database `{}`", shown(&text));
-            reader.problem(item.node.place, &item.path, message, suggestion(&text, &names()));
+            reader.missing(item.node.place, &item.path, message, suggestion(&text, &names()));
         }
         found
     }
@@ -277,9 +309,4 @@ impl Alert<'_, '_> {
         }
         zone.is_some().then_some(schedule)
     }
-}
-
-fn read_timeout(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<std::time::Duration> {
-    let text = reader.scalar(item, "a time-out such as `30s`")?;
-    scalar::timeout(&text).map_err(|message| reader.problem(item.node.place, &item.path, message, "")).ok()
 }

@@ -44,6 +44,12 @@ pub enum DatabaseUrlError {
     /// A database that later versions will read.
     #[error("`{0}` databases are not supported yet")]
     NotSupportedYet(String),
+    /// The database that 0.1.x knew and this version does not.
+    #[error(
+        "BigQuery cannot be watched: there is no driver for it here, and GOOGLE_APPLICATION_CREDENTIALS is not read; \
+         expected `postgresql://…`, `mysql://…` or `sqlite:///…`"
+    )]
+    BigQuery,
     /// Some other scheme.
     #[error("`{0}` is not a database that can be used: expected `postgresql://…`, `mysql://…` or `sqlite:///…`")]
     UnknownScheme(String),
@@ -76,7 +82,8 @@ pub fn normalise_database_url(text: &str) -> Result<DatabaseUrl, DatabaseUrlErro
         "postgresql" | "postgres" => server(DatabaseKind::Postgres, "PostgreSQL", rest),
         "mysql" | "mariadb" => server(DatabaseKind::Mysql, "MySQL", rest),
         "sqlite" => sqlite(rest),
-        dialect @ ("bigquery" | "snowflake" | "duckdb" | "oracle" | "mssql" | "redshift") => {
+        "bigquery" => Err(DatabaseUrlError::BigQuery),
+        dialect @ ("snowflake" | "duckdb" | "oracle" | "mssql" | "redshift") => {
             Err(DatabaseUrlError::NotSupportedYet(dialect.to_owned()))
         }
         other => Err(DatabaseUrlError::UnknownScheme(other.to_owned())),
@@ -150,7 +157,8 @@ mod tests {
     #[test]
     fn a_url_that_cannot_be_used_is_refused_without_showing_it() {
         for (text, said) in [
-            ("bigquery://canary", "`bigquery` databases are not supported yet"),
+            ("bigquery://canary", "BigQuery cannot be watched"),
+            ("snowflake://canary", "`snowflake` databases are not supported yet"),
             ("mysql://u:canary/1@h/d", "not a readable MySQL URL"),
             ("ftp://canary", "`ftp` is not a database"),
             ("canary", "not a database URL"),

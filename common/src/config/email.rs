@@ -4,17 +4,16 @@ use super::channel::EmailConfig;
 use super::interpolate::Setting;
 use super::raw::Value;
 use super::section::{Item, Reader, Section};
-use super::template::Template;
+use super::template::Escape;
+use super::text;
 
 /// Reads the settings; none if something is wrong with them.
 pub(super) fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<EmailConfig> {
     let recipients = reader.required(section, "recipients", "list at least one address");
     let recipients = recipients.and_then(|item| read_recipients(reader, &item));
-    let subject = match section.get("subject") {
-        Some(item) => read_subject(reader, &item).map(Some),
-        None => Some(None),
-    };
-    Some(EmailConfig { recipients: recipients?, subject: subject? })
+    let subject = text::subject(reader, section);
+    let body = text::body(reader, section, Escape::Nothing);
+    Some(EmailConfig { recipients: recipients?, subject: subject?, body: body? })
 }
 
 fn read_recipients(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<Vec<Setting>> {
@@ -46,20 +45,6 @@ fn is_address(text: &str) -> bool {
         |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_graphic() && !"<>,;()[]\\".contains(c));
     !text.chars().any(char::is_control)
         && bare.rsplit_once('@').is_some_and(|(local, domain)| plain(local) && !local.contains('@') && plain(domain))
-}
-
-fn read_subject(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<Template> {
-    let text = reader.text(item)?;
-    if text.trim().is_empty() {
-        reader.problem(item.node.place, &item.path, "the subject is empty", "leave it out for the standard one");
-        return None;
-    }
-    if text.chars().any(char::is_control) {
-        let message = "a subject cannot hold line breaks or other control characters";
-        reader.problem(item.node.place, &item.path, message, "");
-        return None;
-    }
-    reader.accept(item, Template::parse(&text), "")
 }
 
 /// What the name of the route is made of. Addresses are no secrets.

@@ -22,14 +22,6 @@ pub struct ConfigProblem {
     pub help: String,
 }
 
-impl ConfigProblem {
-    /// A problem of the file as a whole.
-    pub(super) fn of_file(file: &str, message: impl Into<String>) -> Self {
-        let (path, help) = (String::new(), String::new());
-        Self { file: file.to_owned(), line: 0, column: 0, path, message: message.into(), help }
-    }
-}
-
 /// `file:line:column: path: message`, and the help in a second line.
 impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -35,7 +35,9 @@ impl Judging {
     pub(super) fn overridden_by(&self, reader: &mut Reader<'_>, section: &Section<'_>) -> Self {
         let mut judging = self.clone();
         let rules = &mut judging.rules;
-        if let Some(time) = section.get("for").and_then(|item| read_duration(reader, &item, Duration::ZERO)) {
+        if let Some(time) =
+            section.get("for").and_then(|item| reader.duration(&item, Duration::ZERO..=LONGEST, "at most 366 days"))
+        {
             rules.for_ms = whole_millis(time);
         }
         if let Some(count) = section.get("consecutive").and_then(|item| read_count(reader, &item)) {
@@ -62,32 +64,13 @@ fn whole_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// `30s`, `5m`, `1h 30m`, or seconds.
-fn read_duration(reader: &mut Reader<'_>, item: &Item<'_>, shortest: Duration) -> Option<Duration> {
-    let text = reader.scalar(item, "a duration such as `5m`")?;
-    let duration = match text.trim().parse::<f64>() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
-        Err(_) => humantime::parse_duration(text.trim()).ok(),
-    };
-    let Some(duration) = duration else {
-        let help = "write `30s`, `5m`, `1h 30m`, or a number of seconds";
-        reader.problem(item.node.place, &item.path, "not a duration", help);
-        return None;
-    };
-    if duration < shortest || duration > LONGEST {
-        let message = if shortest.is_zero() { "longer than 366 days" } else { "not between 1 second and 366 days" };
-        reader.problem(item.node.place, &item.path, message, "");
-        return None;
-    }
-    Some(duration)
-}
-
 /// A duration, or `never`.
 fn read_interval(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<Option<Duration>> {
     if matches!(&item.node.value, Value::Text(text) if text.trim() == "never") {
         return Some(None);
     }
-    read_duration(reader, item, Duration::from_secs(1)).map(Some)
+    let limits = "at least 1 second and at most 366 days";
+    reader.duration(item, Duration::from_secs(1)..=LONGEST, limits).map(Some)
 }
 
 fn read_count(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<u32> {
@@ -105,7 +88,7 @@ fn read_on_error(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<(OnEvent, u
     if !matches!(item.node.value, Value::Map(_)) {
         return read_action(reader, item).map(|action| (action, ERROR_AFTER));
     }
-    let section = reader.section(item, &keys::ON_ERROR)?;
+    let section = reader.section(item, keys::ON_ERROR)?;
     let action = match section.get("action") {
         Some(item) => read_action(reader, &item),
         None => Some(OnEvent::default()),
@@ -233,9 +216,9 @@ mod tests {
         for (alert, column, path, message) in [
             ("  for: soon\n", 8, "for", "not a duration"),
             ("  for: -5\n", 8, "for", "not a duration"),
-            ("  for: 367d\n", 8, "for", "longer than 366 days"),
+            ("  for: 367d\n", 8, "for", "not at most 366 days"),
             ("  for: [1]\n", 8, "for", "found a list, expected a duration such as `5m`"),
-            ("  repeat_interval: 0\n", 20, "repeat_interval", "not between 1 second and 366 days"),
+            ("  repeat_interval: 0\n", 20, "repeat_interval", "not at least 1 second and at most 366 days"),
             ("  repeat_interval: always\n", 20, "repeat_interval", "not a duration"),
             ("  consecutive: 0\n", 16, "consecutive", "not a whole number from 1 to 1000000"),
             ("  consecutive: 1.5\n", 16, "consecutive", "not a whole number from 1 to 1000000"),
@@ -275,11 +258,7 @@ mod tests {
 
     #[test]
     fn defaults_take_no_key_that_would_do_nothing() {
-        for (key, message) in [
-            ("name", "unknown key `name`"),
-            ("notify", "`notify` is not supported yet"),
-            ("querry", "unknown key `querry`"),
-        ] {
+        for (key, message) in [("name", "unknown key `name`"), ("querry", "unknown key `querry`")] {
             assert_eq!(problem(&format!("defaults: {{{key}: x}}\n"), "").message, message);
         }
     }

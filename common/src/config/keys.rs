@@ -1,116 +1,101 @@
-//! The keys of each section: those that work, and those of the full schema that are not built yet and are refused by
-//! name, so that nobody believes in a setting that does nothing.
-
-/// The keys of one kind of section.
-pub(super) struct Keys {
-    /// What works.
-    pub(super) known: &'static [&'static str],
-    /// What will work.
-    pub(super) later: &'static [&'static str],
-}
+//! The keys of each section, and the channels of the full schema that are not built yet and are refused by name, so that
+//! nobody believes in a setting that does nothing.
 
 /// The file.
-pub(super) const TOP: Keys = Keys {
-    known: &["database", "databases", "timezone", "defaults", "alerts"],
-    later: &["channels", "include", "silences", "labels", "state", "email", "slack", "webhook"],
-};
+pub(super) const TOP: &[&str] = &["include", "database", "databases", "channels", "timezone", "defaults", "alerts"];
 
 /// `database`, and each of `databases`.
-pub(super) const DATABASE: Keys = Keys {
-    known: &["url"],
-    later: &["url_file", "max_in_flight", "max_connections", "statement_timeout", "max_rows", "allow_unparsed"],
-};
+pub(super) const DATABASE: &[&str] = &["url", "url_file", "max_concurrency", "pool_size", "timeout"];
 
 /// `defaults`: keys of an alert that hold where the alert does not have them.
-pub(super) const DEFAULTS: Keys = Keys {
-    known: &["timezone", "timeout", "for", "consecutive", "repeat_interval", "send_resolved", "on_error", "on_no_data"],
-    later: &[
-        "catchup_window",
-        "channels",
-        "jitter",
-        "labels",
-        "misfire",
-        "notify",
-        "overlap",
-        "runbook",
-        "schedule",
-        "severity",
-    ],
-};
+pub(super) const DEFAULTS: &[&str] = &[
+    "timezone",
+    "timeout",
+    "notify",
+    "labels",
+    "severity",
+    "runbook",
+    "misfire",
+    "catchup_window",
+    "overlap",
+    "jitter",
+    "for",
+    "consecutive",
+    "repeat_interval",
+    "send_resolved",
+    "on_error",
+    "on_no_data",
+];
 
 /// `on_error`, where it is a mapping.
-pub(super) const ON_ERROR: Keys = Keys { known: &["action", "after"], later: &[] };
+pub(super) const ON_ERROR: &[&str] = &["action", "after"];
 
 /// One of `alerts`.
-pub(super) const ALERT: Keys = Keys {
-    known: &[
-        "name",
-        "description",
-        "query",
-        "database",
-        "schedule",
-        "timezone",
-        "timeout",
-        "enabled",
-        "notify",
-        "for",
-        "consecutive",
-        "repeat_interval",
-        "send_resolved",
-        "on_error",
-        "on_no_data",
-    ],
-    later: &[
-        "allow_unparsed",
-        "catchup_window",
-        "channels",
-        "instance_key",
-        "jitter",
-        "labels",
-        "misfire",
-        "overlap",
-        "query_env",
-        "query_file",
-        "runbook",
-        "severity",
-        "silences",
-    ],
-};
-
-/// What every entry of `notify` may have one day.
-const LATER_OF_ANY_CHANNEL: [&str; 5] = ["fallback", "name", "send_resolved", "template", "timeout"];
+pub(super) const ALERT: &[&str] = &[
+    "name",
+    "description",
+    "query",
+    "database",
+    "schedule",
+    "timezone",
+    "timeout",
+    "enabled",
+    "notify",
+    "labels",
+    "severity",
+    "runbook",
+    "instance_key",
+    "query_env",
+    "allow_unparsed",
+    "misfire",
+    "catchup_window",
+    "overlap",
+    "jitter",
+    "for",
+    "consecutive",
+    "repeat_interval",
+    "send_resolved",
+    "on_error",
+    "on_no_data",
+];
 
 /// One of `notify` that does not say which channel it is for.
-pub(super) const ANY_CHANNEL: Keys = Keys {
-    known: &[
-        "channel",
-        "recipients",
-        "subject",
-        "webhook_url",
-        "username",
-        "slack_channel",
-        "url",
-        "method",
-        "headers",
-        "secret",
-    ],
-    later: &LATER_OF_ANY_CHANNEL,
-};
+pub(super) const ANY_CHANNEL: &[&str] = &[
+    "channel",
+    "recipients",
+    "subject",
+    "body",
+    "webhook_url",
+    "webhook_url_file",
+    "username",
+    "slack_channel",
+    "url",
+    "url_file",
+    "method",
+    "headers",
+    "secret",
+    "secret_file",
+    "fallback",
+    "max_concurrency",
+    "rate",
+];
 
 /// One of `notify` whose channel is `email`.
-pub(super) const EMAIL: Keys = Keys { known: &["channel", "recipients", "subject"], later: &LATER_OF_ANY_CHANNEL };
+pub(super) const EMAIL: &[&str] = &["channel", "recipients", "subject", "body", "fallback"];
 
 /// One of `notify` whose channel is `slack`.
-pub(super) const SLACK: Keys = Keys {
-    known: &["channel", "webhook_url", "username", "slack_channel"],
-    later: &["fallback", "name", "send_resolved", "template", "timeout", "webhook_url_file"],
-};
+pub(super) const SLACK: &[&str] =
+    &["channel", "webhook_url", "webhook_url_file", "username", "slack_channel", "body", "fallback"];
 
 /// One of `notify` whose channel is `webhook`.
-pub(super) const WEBHOOK: Keys = Keys {
-    known: &["channel", "url", "method", "headers", "secret"],
-    later: &["fallback", "name", "secret_file", "send_resolved", "template", "timeout", "url_file"],
-};
+pub(super) const WEBHOOK: &[&str] =
+    &["channel", "url", "url_file", "method", "headers", "secret", "secret_file", "body", "fallback"];
+
+/// A header's value that is in a file.
+pub(super) const HEADER: &[&str] = &["file"];
+
+/// What one of `channels` may have beside the keys of an entry of `notify`: a limit is one of the channel, whoever uses it.
+pub(super) const LIMITS: &[&str] = &["max_concurrency", "rate"];
 
 /// Channels that are not built yet.
 pub(super) const LATER_CHANNELS: &[&str] = &["teams", "pagerduty", "opsgenie", "discord", "telegram"];
@@ -118,11 +103,12 @@ pub(super) const LATER_CHANNELS: &[&str] = &["teams", "pagerduty", "opsgenie", "
 /// The one of `candidates` that a person who wrote `word` most probably meant.
 pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase();
-    let similarity = |candidate: &str| strsim::jaro_winkler(&word, &candidate.to_ascii_lowercase());
+    // The first measure knows typing errors from other words; the second, which counts them, prefers `url` to `url_file`.
     candidates
         .into_iter()
-        .map(|candidate| (similarity(candidate), candidate))
-        .filter(|(similarity, _)| *similarity > 0.8)
+        .map(|candidate| (candidate.to_ascii_lowercase(), candidate))
+        .filter(|(lower, _)| strsim::jaro_winkler(&word, lower) > 0.8)
+        .map(|(lower, candidate)| (strsim::normalized_damerau_levenshtein(&word, &lower), candidate))
         .max_by(|(one, _), (other, _)| one.total_cmp(other))
         .map(|(_, candidate)| candidate)
 }

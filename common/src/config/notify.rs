@@ -1,72 +1,99 @@
 //! The entries of `notify`: which channel each is for, its settings, and the name of its route.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 
-use super::channel::ChannelConfig;
+use super::channel::{Channel, ChannelConfig, ChannelLimits};
+use super::channel_entry::{Channels, check_fallback, read_fallback, read_settings};
 use super::keys::{self, shown, suggestion};
-use super::section::{Item, Reader, Section};
+use super::raw::Value;
+use super::section::{Item, Reader};
 use super::{email, slack, webhook};
-use crate::alert::{ChannelKind, Route, hex};
+use crate::alert::{ChannelKind, ChannelName, Route, hex};
 
-/// Reads the entries of the alert at `section`; those that something is wrong with are left out.
-pub(super) fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> Vec<(Route, ChannelConfig)> {
-    let mut channels: Vec<(Route, ChannelConfig)> = Vec::new();
-    let items = section.get("notify").map(|item| reader.list(&item)).unwrap_or_default();
-    for item in items {
-        let Some(channel) = read_entry(reader, &item) else { continue };
-        let Some(base) = reader.accept(&item, route_key(&channel), "") else { continue };
-        let taken = |key: &str| channels.iter().any(|(route, _)| route.key == key);
+/// Where an alert's notifications go, in the file's order.
+pub(super) type Routes = Vec<(Route, Arc<Channel>)>;
+
+/// Reads the entries at `item`; those that something is wrong with are left out. An entry that is a text is the name of
+/// one of `channels`.
+pub(super) fn read(reader: &mut Reader<'_>, item: &Item<'_>, channels: &Channels) -> Routes {
+    let mut routes = Routes::new();
+    for item in reader.list(item) {
+        if let Value::Text(_) = item.node.value {
+            routes.extend(read_reference(reader, &item, channels, &routes));
+            continue;
+        }
+        let Some(channel) = read_entry(reader, &item, channels) else { continue };
+        let Some(base) = reader.accept(&item, route_key(&channel.config), "") else { continue };
+        let taken = |key: &str| routes.iter().any(|(route, _)| route.key == key);
         let mut key = base.clone();
         let mut number = 2;
         while taken(&key) {
             key = format!("{base}-{number}");
             number += 1;
         }
-        channels.push((Route { key, channel: channel.kind() }, channel));
+        routes.push((Route { key, channel: channel.config.kind() }, Arc::new(channel)));
     }
-    channels
+    routes
 }
 
-/// The channel decides which other keys there may be, so it is looked at first.
-fn read_entry(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<ChannelConfig> {
-    let kind = match item.peek("channel") {
-        Some(kind) => read_kind(reader, &kind)?,
-        None => {
-            let section = reader.section(item, &keys::ANY_CHANNEL)?;
-            let names = keys::list(&ChannelKind::ALL.map(ChannelKind::as_str));
-            reader.required(&section, "channel", &format!("write `channel:` and one of {names}"))?;
+fn read_reference(
+    reader: &mut Reader<'_>,
+    item: &Item<'_>,
+    channels: &Channels,
+    routes: &Routes,
+) -> Option<(Route, Arc<Channel>)> {
+    let text = reader.text(item)?;
+    let (place, name) = (item.node.place, text.trim());
+    let Some((_, channel)) = channels.iter().find(|(known, _)| known.as_str() == name) else {
+        let names: Vec<&str> = channels.keys().map(ChannelName::as_str).collect();
+        let help = if ChannelKind::ALL.iter().any(|kind| kind.as_str() == name) {
+            format!("write `- channel: {name}`, or name a channel in `channels:`")
+        } else if names.is_empty() {
+            "name it in `channels:`, or write `- channel: email`, `slack` or `webhook`".to_owned()
+        } else {
+            suggestion(name, &names)
+        };
+        reader.missing(place, &item.path, format!("there is no channel `{}` in `channels`", shown(name)), help);
+        return None;
+    };
+    if routes.iter().any(|(route, _)| route.key == name) {
+        reader.problem(
+            place,
+            &item.path,
+            format!("the channel `{}` is already there", shown(name)),
+            "remove one of them",
+        );
+        return None;
+    }
+    let channel = channel.clone()?;
+    Some((Route { key: name.to_owned(), channel: channel.config.kind() }, channel))
+}
+
+fn read_entry(reader: &mut Reader<'_>, item: &Item<'_>, channels: &Channels) -> Option<Channel> {
+    if let Some(kind) = item.peek("channel")
+        && let Value::Text(text) = &kind.node.value
+        && channels.keys().any(|name| name.as_str() == text)
+        && !ChannelKind::ALL.iter().any(|kind| kind.as_str() == text)
+    {
+        let message = format!("`{}` is one of `channels`, not a kind of channel", shown(text));
+        reader.problem(kind.node.place, &kind.path, message, format!("write `- {}` to use it", shown(text)));
+        return None;
+    }
+    for key in keys::LIMITS {
+        if let Some(limit) = item.peek(key) {
+            let message = format!("`{key}` belongs to a channel of `channels`, which alerts share");
+            reader.problem(limit.node.place, &limit.path, message, "name the channel there, and use its name here");
             return None;
         }
-    };
-    match kind {
-        ChannelKind::Email => {
-            let section = reader.section(item, &keys::EMAIL)?;
-            email::read(reader, &section).map(ChannelConfig::Email)
-        }
-        ChannelKind::Slack => {
-            let section = reader.section(item, &keys::SLACK)?;
-            slack::read(reader, &section).map(ChannelConfig::Slack)
-        }
-        ChannelKind::Webhook => {
-            let section = reader.section(item, &keys::WEBHOOK)?;
-            webhook::read(reader, &section).map(ChannelConfig::Webhook)
-        }
     }
-}
-
-fn read_kind(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<ChannelKind> {
-    let name = reader.text(item)?;
-    let kind = ChannelKind::ALL.into_iter().find(|kind| kind.as_str() == name);
-    if kind.is_none() {
-        let known = ChannelKind::ALL.map(ChannelKind::as_str);
-        let (message, help) = if keys::LATER_CHANNELS.contains(&name.as_str()) {
-            (format!("the channel `{name}` is not supported yet"), format!("use one of {} for now", keys::list(&known)))
-        } else {
-            (format!("unknown channel `{}`", shown(&name)), suggestion(&name, &known))
-        };
-        reader.problem(item.node.place, &item.path, message, help);
+    let (section, config) = read_settings(reader, item, &[]);
+    let fallback = section.and_then(|section| read_fallback(reader, &section));
+    if let (Some(name), Some(at)) = (&fallback, item.peek("fallback")) {
+        check_fallback(reader, name, (at.node.place, &at.path), channels);
     }
-    kind
+    Some(Channel { config: config?, limits: ChannelLimits::default(), fallback })
 }
 
 /// The name of the route: the same as long as the entry's public part is the same, and nothing of it can be undone
@@ -83,7 +110,7 @@ fn route_key(channel: &ChannelConfig) -> Result<String, serde_json::Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Config, ConfigProblem, EmailConfig, Setting, SlackConfig, load_str};
+    use super::super::{Config, ConfigProblem, EmailConfig, Setting, SlackConfig, Template, load_str};
     use super::*;
 
     fn environment(name: &str) -> Option<String> {
@@ -104,7 +131,9 @@ mod tests {
     }
 
     fn channel(entry: &str) -> (Route, ChannelConfig) {
-        load(entry).unwrap_or_else(|problems| panic!("{entry}\n{problems:?}")).alerts[0].channels[0].clone()
+        let config = load(entry).unwrap_or_else(|problems| panic!("{entry}\n{problems:?}"));
+        let (route, channel) = &config.alerts[0].channels[0];
+        (route.clone(), channel.config.clone())
     }
 
     #[test]
@@ -112,21 +141,18 @@ mod tests {
         let (route, read) = channel(
             "channel: email\nrecipients: [ops@example.com, 'Boss <boss@example.com>', \"${ON_CALL}\"]\nsubject: '$TEAM: {alert_name}'",
         );
-        let ChannelConfig::Email(EmailConfig { recipients, subject }) = read else { panic!("{read:?}") };
+        let ChannelConfig::Email(EmailConfig { recipients, subject, body: None }) = read else { panic!("{read:?}") };
         assert_eq!(route.channel, ChannelKind::Email);
         let expected = ["ops@example.com", "Boss <boss@example.com>", "${ON_CALL}"];
         assert_eq!(recipients, expected.map(|text| Setting::parse(text).unwrap()));
-        assert_eq!(
-            subject.map(|subject| subject.fill(|field| field.as_str().to_uppercase())).as_deref(),
-            Some("Ops: ALERT_NAME")
-        );
+        assert_eq!(subject, Template::subject("Ops: {alert_name}").ok());
     }
 
     #[test]
     fn a_message_to_slack_needs_nothing() {
         let (route, read) = channel("channel: slack");
         assert_eq!(route.channel, ChannelKind::Slack);
-        assert_eq!(read, ChannelConfig::Slack(SlackConfig { webhook_url: None, username: None, slack_channel: None }));
+        assert_eq!(read, ChannelConfig::Slack(SlackConfig::default()));
         let (_, read) = channel("channel: slack\nwebhook_url: ${HOOK}\nusername: $TEAM\nslack_channel: '#ops'");
         let ChannelConfig::Slack(slack) = read else { panic!("{read:?}") };
         assert_eq!(slack.webhook_url, Setting::parse("${HOOK}").ok());
@@ -166,11 +192,10 @@ mod tests {
                 "`{name}` is nothing that can be filled in",
             ),
             ("channel: email\nrecipients: [a@b]\nsubjet: x", 9, 5, "subjet", "did you mean `subject`?"),
-            ("channel: email\nrecipients: [a@b]\ntemplate: x", 9, 5, "template", "`template` is not supported yet"),
             ("channel: slack\nwebhook_url: canary", 8, 18, "webhook_url", "not an http or https URL"),
             ("channel: slack\nusername: ' '", 8, 15, "username", "is empty"),
             ("channel: slack\nslack_channel: [a]", 8, 20, "slack_channel", "found a list"),
-            ("channel: slack\nfallback: x", 8, 5, "fallback", "`fallback` is not supported yet"),
+            ("channel: slack\nfallback: x", 8, 15, "fallback", "there is no channel `x` in `channels`"),
             ("channel: slack\nchannel: '#ops'", 8, 5, "channel", "where a message to Slack goes is `slack_channel`"),
             ("channel: webhook\nsecret: ''", 8, 13, "secret", "is empty"),
             ("channel: webhook\nrecipients: [a@b]", 8, 5, "recipients", "unknown key `recipients`"),

@@ -11,31 +11,44 @@ use serde_path_to_error::Segment;
 use serde_saphyr::options::{AliasLimits, DuplicateKeyPolicy, NonFiniteFloatPolicy};
 use serde_saphyr::{Location, Options, Spanned};
 
-use super::error::{ConfigErrors, ConfigProblem};
 use super::keys::shown;
 
 /// Largest file, in bytes: 100,000 alerts fit.
 pub(super) const MAX_FILE_BYTES: usize = 16 * 1024 * 1024;
 /// Deepest nesting; the schema needs eight.
 const MAX_DEPTH: usize = 32;
-/// Most nodes in the file, aliases counted where they are used.
-const MAX_NODES: usize = 4_000_000;
+/// Most nodes in all files together, aliases counted where they are used.
+pub(super) const MAX_NODES: usize = 4_000_000;
 /// Most parser events that aliases may repeat: an alias bomb ends here,
 const MAX_REPEATED_EVENTS: usize = 1_000_000;
 /// or here, since a bomb's anchors hold aliases.
 const MAX_ANCHORED_EVENTS: usize = 100_000;
 
-/// A place in the file, both numbers from 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A place in a file. Places are ordered as files are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
+    /// Which of the files, in the order in which they are read.
+    pub(super) file: usize,
+    /// From 1; 0 for the file as a whole.
     pub(super) line: u64,
+    /// From 1, in characters; 0 for the file as a whole.
     pub(super) column: u64,
 }
 
 impl From<Location> for Place {
+    /// Which file it is, [`Node::move_to`] says.
     fn from(location: Location) -> Self {
-        Self { line: location.line(), column: location.column() }
+        Self { file: 0, line: location.line(), column: location.column() }
     }
+}
+
+/// Why a text is not YAML that can be read.
+#[derive(Debug)]
+pub(super) struct Flaw {
+    pub(super) place: Place,
+    pub(super) path: String,
+    pub(super) message: String,
+    pub(super) help: &'static str,
 }
 
 /// A value and where it is written; for an alias, where its anchor is.
@@ -64,29 +77,43 @@ pub(super) struct Entry {
     pub(super) node: Node,
 }
 
-/// Reads `text`, which errors call `file`. Only the first syntax error is found.
-pub(super) fn parse(text: &str, file: &str) -> Result<Node, ConfigErrors> {
-    if text.len() > MAX_FILE_BYTES {
-        return Err(ConfigErrors(vec![ConfigProblem::of_file(file, too_large())]));
+impl Node {
+    /// Makes all places ones of the file with the number `file`, and counts the nodes.
+    fn move_to(&mut self, file: usize) -> usize {
+        self.place.file = file;
+        match &mut self.value {
+            Value::List(nodes) => 1 + nodes.iter_mut().map(|node| node.move_to(file)).sum::<usize>(),
+            Value::Map(entries) => {
+                let moved = entries.iter_mut().map(|entry| {
+                    entry.place.file = file;
+                    entry.node.move_to(file)
+                });
+                1 + moved.sum::<usize>()
+            }
+            _ => 1,
+        }
     }
-    serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
-        let place = error.location().map_or(Place { line: 0, column: 0 }, Place::from);
-        let (path, message, help) = if is_limit(&error) {
-            (String::new(), "the YAML is too deep, too large, or repeats itself too often by aliases".to_owned(), "")
-        } else {
-            let line = text.lines().nth(usize::try_from(place.line).unwrap_or_default().saturating_sub(1));
-            let (message, help) = in_words(&error, line.unwrap_or_default());
-            (path_of_failure(text), message, help)
-        };
-        ConfigErrors(vec![ConfigProblem {
-            file: file.to_owned(),
-            line: place.line,
-            column: place.column,
-            path,
-            message,
-            help: help.to_owned(),
-        }])
-    })
+}
+
+/// Reads `text`, which is the file with the number `file`, and counts the nodes. Only the first syntax error is found.
+pub(super) fn parse(text: &str, file: usize) -> Result<(Node, usize), Flaw> {
+    if text.len() > MAX_FILE_BYTES {
+        let place = Place { file, ..Place::default() };
+        return Err(Flaw { place, path: String::new(), message: too_large(), help: "" });
+    }
+    let read = serde_saphyr::from_str_with_options(text, options());
+    let mut root: Node = read.map_err(|error| {
+        let place = Place { file, ..error.location().map_or(Place::default(), Place::from) };
+        if is_limit(&error) {
+            let message = "the YAML is too deep, too large, or repeats itself too often by aliases".to_owned();
+            return Flaw { place, path: String::new(), message, help: "" };
+        }
+        let line = text.lines().nth(usize::try_from(place.line).unwrap_or_default().saturating_sub(1));
+        let (message, help) = in_words(&error, line.unwrap_or_default());
+        Flaw { place, path: path_of_failure(text), message, help }
+    })?;
+    let nodes = root.move_to(file);
+    Ok((root, nodes))
 }
 
 /// What is said of a file that is too large.

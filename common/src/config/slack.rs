@@ -5,17 +5,17 @@ use serde::Serialize;
 use super::channel::SlackConfig;
 use super::interpolate::Setting;
 use super::section::{Item, Reader, Section};
-use super::webhook::read_url;
+use super::template::Escape;
+use super::text;
+use super::webhook::{optional, read_url};
 
 /// Reads the settings; none if something is wrong with them.
 pub(super) fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<SlackConfig> {
-    let webhook_url = match section.get("webhook_url") {
-        Some(item) => read_url(reader, &item).map(Some),
-        None => Some(None),
-    };
+    let webhook_url = optional(reader.setting_or_file(section, "webhook_url", read_url));
     let username = read_name(reader, section.get("username"));
     let slack_channel = read_name(reader, section.get("slack_channel"));
-    Some(SlackConfig { webhook_url: webhook_url?, username: username?, slack_channel: slack_channel? })
+    let body = text::body(reader, section, Escape::Slack);
+    Some(SlackConfig { webhook_url: webhook_url?, username: username?, slack_channel: slack_channel?, body: body? })
 }
 
 /// A text that may be missing, and may not be empty.
@@ -39,7 +39,7 @@ pub(super) fn public_part(slack: &SlackConfig) -> Result<String, serde_json::Err
     }
     serde_json::to_string(&Public {
         channel: "slack",
-        webhook_url: slack.webhook_url.as_ref().and_then(Setting::as_single_variable),
+        webhook_url: slack.webhook_url.as_ref().and_then(Setting::public_form),
         slack_channel: &slack.slack_channel,
     })
 }

@@ -1,136 +1,180 @@
-//! Texts with places for what a notification is about: `{alert_name} is {status}`, as the Python system wrote them.
+//! Texts with places for what a notification is about.
 //!
-//! Input: the configuration's text. Output: a [`Template`], which a notifier fills in.
+//! Input: the configuration's text. Output: a [`Template`], which notifiers fill in. A subject has one of two forms:
+//! one that has `{{`, `{%` or `{#` is a template of minijinja, every other one has the places of the Python system
+//! (`{alert_name}`). All other texts are templates of minijinja.
 
-/// A place in a template.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Field {
-    /// The alert's name.
-    AlertName,
-    /// How the run ended.
-    Status,
-    /// The `actual_value` column.
-    ActualValue,
-    /// The `threshold` column.
-    Threshold,
-}
+mod check;
+mod engine;
+mod notice;
+mod places;
+mod values;
 
-impl Field {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::AlertName, Self::Status, Self::ActualValue, Self::Threshold];
+use std::collections::BTreeMap;
 
-    /// The name between the braces.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::AlertName => "alert_name",
-            Self::Status => "status",
-            Self::ActualValue => "actual_value",
-            Self::Threshold => "threshold",
-        }
-    }
-}
+use minijinja::value::Value;
+
+pub use self::engine::Escape;
+use self::engine::{Engine, Failure, LONGEST_TEMPLATE, on_deep_stack};
+pub use self::notice::{Notice, VARIABLES};
+pub use self::places::PlacesError;
+use self::places::{Field, Places};
+use self::values::Numbers;
+
+/// How much of one value a place in single braces shows, in characters.
+const LONGEST_IN_PLACE: usize = 200;
 
 /// A text with places.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template(Vec<Part>);
+pub struct Template(Form);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
-    Literal(String),
-    Field(Field),
+enum Form {
+    /// `{alert_name}`.
+    Places(Places),
+    /// `{{ alert_name }}`.
+    Engine(String),
 }
 
-/// A text whose braces cannot be read.
+/// A template that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    /// `{` without `}`, or the other way round.
-    #[error("a brace without its partner (write `{{{{` or `}}}}` for a brace)")]
-    Unpaired,
-    /// Something else between the braces.
-    #[error(
-        "`{{{0}}}` is nothing that can be filled in: use `{{alert_name}}`, `{{status}}`, `{{actual_value}}` or `{{threshold}}`"
-    )]
-    UnknownField(String),
+    /// Single braces that cannot be read.
+    #[error(transparent)]
+    Places(#[from] PlacesError),
+    /// Single braces in a text whose places have double ones.
+    #[error("`{{{0}}}` is not filled in here, where places have two braces: write `{{{{ {0} }}}}`")]
+    Mixed(&'static str),
+    /// It is too long.
+    #[error("a template has at most {} KiB", LONGEST_TEMPLATE >> 10)]
+    TooLong,
+    /// It is no template.
+    #[error("not a template: {0}")]
+    Unreadable(String),
+    /// A name that nothing has; with something to say of it.
+    #[error("unknown variable `{0}`: {1}")]
+    UnknownVariable(String, String),
+    /// It gives no text for some news.
+    #[error("the template cannot be used for news of the kind `{kind}`: {reason}")]
+    Unusable {
+        /// The kind of news.
+        kind: &'static str,
+        /// Why not.
+        reason: String,
+    },
+    /// It gives no text for the notification at hand.
+    #[error("{0}")]
+    Failed(String),
 }
 
 impl Template {
-    /// Reads `text`; `{{` and `}}` are braces.
-    pub fn parse(text: &str) -> Result<Self, TemplateError> {
-        let mut parts = Vec::new();
-        let mut literal = String::new();
-        let mut rest = text;
-        while let Some(at) = rest.find(['{', '}']) {
-            literal.push_str(&rest[..at]);
-            let (brace, after) = rest[at..].split_at(1);
-            if let Some(after) = after.strip_prefix(brace) {
-                literal.push_str(brace);
-                rest = after;
-                continue;
-            }
-            let (name, after) = match brace {
-                "{" => after.split_once('}').ok_or(TemplateError::Unpaired)?,
-                _ => return Err(TemplateError::Unpaired),
-            };
-            let field = Field::ALL.into_iter().find(|field| field.as_str() == name.trim());
-            let field = field.ok_or_else(|| TemplateError::UnknownField(name.to_owned()))?;
-            if !literal.is_empty() {
-                parts.push(Part::Literal(std::mem::take(&mut literal)));
-            }
-            parts.push(Part::Field(field));
-            rest = after;
+    /// Reads a subject, of either form.
+    pub fn subject(text: &str) -> Result<Self, TemplateError> {
+        if ["{{", "{%", "{#"].iter().any(|begin| text.contains(begin)) {
+            return Self::body(text);
         }
-        literal.push_str(rest);
-        if !literal.is_empty() {
-            parts.push(Part::Literal(literal));
-        }
-        Ok(Self(parts))
+        Ok(Self(Form::Places(Places::parse(text)?)))
     }
 
-    /// The text with what `value` says in its places.
-    pub fn fill(&self, value: impl Fn(Field) -> String) -> String {
-        let part = |part: &Part| match part {
-            Part::Literal(text) => text.clone(),
-            Part::Field(field) => value(*field),
-        };
-        self.0.iter().map(part).collect()
+    /// Reads a text whose places have double braces.
+    pub fn body(text: &str) -> Result<Self, TemplateError> {
+        if text.len() > LONGEST_TEMPLATE {
+            return Err(TemplateError::TooLong);
+        }
+        match single_place(text) {
+            Some(name) => Err(TemplateError::Mixed(name)),
+            None => Ok(Self(Form::Engine(text.to_owned()))),
+        }
     }
+
+    /// What it gives for samples of every kind of news, or why it gives nothing for one.
+    pub fn try_out(&self, escape: Escape) -> Result<Vec<String>, TemplateError> {
+        match &self.0 {
+            Form::Places(_) => Ok(Vec::new()),
+            Form::Engine(source) => {
+                on_deep_stack(|| check::try_out(source, escape)).unwrap_or_else(|| Err(TemplateError::broken()))
+            }
+        }
+    }
+
+    /// The text for `notice`. An error shows no value of it.
+    pub fn render(&self, notice: &Notice<'_>, escape: Escape) -> Result<String, TemplateError> {
+        let source = match &self.0 {
+            Form::Places(places) => return Ok(places.fill(|field| in_place(field, notice))),
+            Form::Engine(source) => source,
+        };
+        let render = || -> Result<String, Failure> {
+            let mut numbers = Numbers::default();
+            let values = Value::from_pairs(variables(notice, &mut numbers));
+            Engine::new(escape, numbers).read(source)?.render(values)
+        };
+        let rendered = on_deep_stack(render).ok_or_else(TemplateError::broken)?;
+        rendered.map_err(|failure| TemplateError::Failed(failure.in_public()))
+    }
+}
+
+impl TemplateError {
+    /// The engine has a bug, or this process no room for a thread.
+    fn broken() -> Self {
+        Self::Failed("the template could not be rendered".to_owned())
+    }
+}
+
+fn variables(notice: &Notice<'_>, numbers: &mut Numbers) -> BTreeMap<String, Value> {
+    // A notice is texts, numbers and JSON: writing it as JSON cannot fail, and what were missing would be undefined.
+    let Ok(serde_json::Value::Object(values)) = serde_json::to_value(notice) else { return BTreeMap::new() };
+    values.iter().map(|(name, json)| (name.clone(), numbers.value(json))).collect()
+}
+
+fn in_place(field: Field, notice: &Notice<'_>) -> String {
+    let of_row = |column: Option<&serde_json::Value>| match column {
+        None => String::new(),
+        Some(serde_json::Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    };
+    let text = match field {
+        Field::AlertName => notice.alert_name.to_owned(),
+        Field::Status => notice.status.to_owned(),
+        Field::ActualValue => of_row(notice.actual_value),
+        Field::Threshold => of_row(notice.threshold),
+    };
+    one_line(&text, LONGEST_IN_PLACE)
+}
+
+/// `text` without line breaks and other control characters, at most `longest` characters of it.
+pub fn one_line(text: &str, longest: usize) -> String {
+    let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut line: String = plain.take(longest).collect();
+    if text.chars().nth(longest).is_some() {
+        line.push('…');
+    }
+    line
+}
+
+/// The first of the old form's places in what is not between double braces.
+fn single_place(text: &str) -> Option<&'static str> {
+    let mut rest = text;
+    while let Some(at) = rest.find('{') {
+        let after = &rest[at + 1..];
+        let end = match after.as_bytes().first() {
+            Some(b'{') => Some("}}"),
+            Some(b'%') => Some("%}"),
+            Some(b'#') => Some("#}"),
+            _ => None,
+        };
+        if let Some(end) = end {
+            let at = after.find(end)?;
+            rest = &after[at + end.len()..];
+            continue;
+        }
+        let name = after.split_once('}').map(|(name, _)| name.trim());
+        if let Some(field) = Field::ALL.into_iter().find(|field| Some(field.as_str()) == name) {
+            return Some(field.as_str());
+        }
+        rest = after;
+    }
+    None
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_are_filled_and_doubled_braces_are_braces() {
-        for (text, expected) in [
-            ("", ""),
-            ("plain", "plain"),
-            ("{alert_name}: {status} ({actual_value}/{threshold})", "alert_name: status (actual_value/threshold)"),
-            ("{ status }!", "status!"),
-            ("{{status}} {{{status}}}", "{status} {status}"),
-            ("é{status}é", "éstatusé"),
-        ] {
-            let filled = Template::parse(text).map(|template| template.fill(|field| field.as_str().to_owned()));
-            assert_eq!(filled.as_deref(), Ok(expected), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_filled_in_is_not_read_again() {
-        let filled = Template::parse("{alert_name}").map(|template| template.fill(|_| "{status}".to_owned()));
-        assert_eq!(filled.as_deref(), Ok("{status}"));
-    }
-
-    #[test]
-    fn what_cannot_be_filled_in_is_refused() {
-        for (text, error) in [
-            ("{status", TemplateError::Unpaired),
-            ("status}", TemplateError::Unpaired),
-            ("{}", TemplateError::UnknownField(String::new())),
-            ("{value}", TemplateError::UnknownField("value".to_owned())),
-            ("{actual_value:.2f}", TemplateError::UnknownField("actual_value:.2f".to_owned())),
-        ] {
-            assert_eq!(Template::parse(text), Err(error), "{text}");
-        }
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::alert::ChannelKind;
+use crate::settings::ConfigSettings;
 
 fn environment(name: &str) -> Option<String> {
     match name {
@@ -78,8 +79,9 @@ fn every_key_arrives_where_it_belongs() {
     assert_eq!((definition.enabled, definition.error_after), (true, 3));
     assert_eq!(definition.notify, revenue.channels.iter().map(|(route, _)| route.clone()).collect::<Vec<_>>());
 
-    let [(_, ChannelConfig::Webhook(first)), (_, ChannelConfig::Webhook(second))] = revenue.channels.as_slice() else {
-        panic!("{:?}", revenue.channels)
+    let configs: Vec<_> = revenue.channels.iter().map(|(_, channel)| &channel.config).collect();
+    let [ChannelConfig::Webhook(first), ChannelConfig::Webhook(second)] = configs.as_slice() else {
+        panic!("{configs:?}")
     };
     assert_eq!(first.method, WebhookMethod::Put);
     let url = first.url.as_ref().unwrap().resolve_with(&environment).unwrap();
@@ -145,7 +147,7 @@ fn no_secret_is_in_any_error() {
         "  notify: [{channel: 'https://canary'}]",
         "  database: postgresql://u:canary@h/d",
         "  notify: canary",
-        "  notify: [canary]",
+        "  notify: ['https://canary']",
     ]
     .map(with_alert_lines);
     for text in broken.iter().chain(&in_alert) {
@@ -176,8 +178,18 @@ fn every_error_says_where_what_and_what_to_do() {
         ("database: {url: 'sqlite:///t.db'}\nalerts: 3\n", 2, 9, "alerts", "found a number, expected a list"),
         ("alerts:\n- {}\n", 1, 1, "database", "no database is configured"),
         ("databse: {}\n", 1, 1, "databse", "unknown key `databse`\n  help: did you mean `database`?"),
-        ("zzz: {}\n", 1, 1, "zzz", "use one of `database`, `databases`, `timezone`, `defaults`, `alerts`"),
-        ("channels: {}\n", 1, 1, "channels", "`channels` is not supported yet"),
+        (
+            "zzz: {}\n",
+            1,
+            1,
+            "zzz",
+            "use one of `include`, `database`, `databases`, `channels`, `timezone`, `defaults`, `alerts`",
+        ),
+        ("channels: []\n", 1, 11, "channels", "found a list, expected a mapping"),
+        ("include: a.yaml\n", 1, 10, "include", "found a text, expected a list"),
+        ("include: ['']\n", 1, 11, "include[0]", "is empty"),
+        ("include: [surely/not/there.yaml]\n", 1, 11, "include[0]", "there is no such file"),
+        ("include: ['a[/b']\n", 1, 11, "include[0]", "not a pattern of files"),
         ("database: {url: a}\ndatabase: {url: b}\n", 2, 1, "database", "`database` is already there in line 1"),
         (
             "timezone: Europe/Lodnon\n",
@@ -189,12 +201,18 @@ fn every_error_says_where_what_and_what_to_do() {
         // Databases.
         ("database:\n  url:\n", 2, 3, "database.url", "`url` is missing"),
         ("database:\n  uri: x\n", 2, 3, "database.uri", "did you mean `url`?"),
-        ("database:\n  url_file: x\n", 2, 3, "database.url_file", "`url_file` is not supported yet"),
+        ("database:\n  max_rows: 5\n", 2, 3, "database.max_rows", "unknown key `max_rows`"),
+        ("database:\n  url: x\n  url_file: y\n", 3, 3, "database.url_file", "`url` and `url_file` are both there"),
+        ("database:\n  url_file: ' '\n", 2, 13, "database.url_file", "not a path"),
+        ("database:\n  url_file: /etc/passwd\n", 2, 13, "database.url_file", "alerts may not read `/etc/passwd`"),
+        ("database:\n  url_file: /run/secrets/../x\n", 2, 13, "database.url_file", "a path may not hold `..`"),
+        ("database:\n  url: ${STATE_DB_URL}\n", 2, 8, "database.url", "belongs to SQL Sentinel's own services"),
         ("database:\n  url: ''\n", 2, 8, "database.url", "is empty"),
         ("database:\n  url: 5\n", 2, 8, "database.url", "found a number, expected a text: put it in quotes"),
         ("database:\n  url: oracle://h/d\n", 2, 8, "database.url", "`oracle` databases are not supported yet"),
         ("database:\n  url: x${A\n", 2, 8, "database.url", "`${` without `}`"),
-        ("database:\n  url: ${A:-b}\n", 2, 8, "database.url", "default value is not supported yet"),
+        ("database:\n  url: ${A:-${B}}\n", 2, 8, "database.url", "it cannot hold a variable"),
+        ("database:\n  url: ${A-b}\n", 2, 8, "database.url", "can only be `${A}` or `${A:-default}`"),
         ("databases:\n  a.b: {url: 'sqlite:///t.db'}\n", 2, 3, "databases.a.b", "not a database name"),
         (
             "database: {url: 'sqlite:///a'}\ndatabases:\n  default: {url: 'sqlite:///a'}\n",
@@ -228,9 +246,11 @@ fn every_error_says_where_what_and_what_to_do() {
     .chain(
         [
             ("  shedule: x", 6, 3, "alerts[0].shedule", "unknown key `shedule`\n  help: did you mean `schedule`?"),
-            ("  misfire: all", 6, 3, "alerts[0].misfire", "`misfire` is not supported yet"),
+            ("  misfire: al", 6, 12, "alerts[0].misfire", "unknown policy `al`"),
             ("  for: soon", 6, 8, "alerts[0].for", "not a duration"),
-            ("  query_env: [A]", 6, 3, "alerts[0].query_env", "`query_env` is not supported yet"),
+            ("  query_env: [A B]", 6, 15, "alerts[0].query_env[0]", "`A…` is not a variable's name"),
+            ("  description: ${NATS_PASSWORD}", 6, 16, "alerts[0].description", "alerts cannot read it"),
+            ("  description: ${GONE:?x}", 6, 16, "alerts[0].description", "can only be `${GONE}` or"),
             ("  name: b", 6, 3, "alerts[0].name", "`name` is already there in line 3"),
             ("- name: a\n  query: x\n  schedule: '@daily'", 6, 9, "alerts[1].name", "already there in line 3"),
             ("- name: b\n  schedule: '@daily'", 6, 3, "alerts[1].query", "`query` is missing"),
@@ -254,7 +274,7 @@ fn every_error_says_where_what_and_what_to_do() {
             ("  description: $GONE", 6, 16, "alerts[0].description", "variable `GONE` is not set"),
             // Routes.
             ("  notify: webhook", 6, 11, "alerts[0].notify", "found a text, expected a list"),
-            ("  notify:\n  - webhook", 7, 5, "alerts[0].notify[0]", "found a text, expected a mapping"),
+            ("  notify:\n  - webhook", 7, 5, "alerts[0].notify[0]", "write `- channel: webhook`"),
             ("  notify:\n  - url: x", 7, 5, "alerts[0].notify[0].channel", "`channel` is missing"),
             (
                 "  notify:\n  - channel: teams",
@@ -279,18 +299,18 @@ fn every_error_says_where_what_and_what_to_do() {
                 "did you mean `method`?",
             ),
             (
-                "  notify:\n  - channel: webhook\n    url: https://h\n    secret_file: x",
+                "  notify:\n  - channel: webhook\n    secret: x\n    secret_file: /run/secrets/x",
                 9,
                 5,
                 "alerts[0].notify[0].secret_file",
-                "`secret_file` is not supported yet",
+                "`secret` and `secret_file` are both there",
             ),
             (
-                "  notify:\n  - channel: webhook\n    url: https://h\n    fallback: x",
+                "  notify:\n  - channel: webhook\n    url: https://h\n    headers: {A: {path: x}}",
                 9,
-                5,
-                "alerts[0].notify[0].fallback",
-                "`fallback` is not supported yet",
+                19,
+                "alerts[0].notify[0].headers.A.path",
+                "unknown key `path`",
             ),
             (
                 "  notify:\n  - channel: webhook\n    url: https://h\n    method: DELETE",
@@ -361,7 +381,7 @@ alerts:
 - name: b
   query: SELECT 1
   schedule: '@daily'
-  jitter: 5m
+  jiter: 5m
 ";
     let found: Vec<_> = errors(text).into_iter().map(|problem| (problem.line, problem.path)).collect();
     let expected = [
@@ -374,7 +394,7 @@ alerts:
         (9, "alerts[0].notify[0].url"),
         (10, "alerts[0].notify[0].headers.a…"),
         (10, "alerts[0].notify[0].headers.a…"),
-        (14, "alerts[1].jitter"),
+        (14, "alerts[1].jiter"),
     ];
     assert_eq!(found, expected.map(|(line, path)| (line, path.to_owned())));
 }
@@ -597,24 +617,23 @@ fn errors_are_a_json_list_of_places() {
 fn a_file_is_read_from_disk_and_its_name_is_in_the_errors() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("alerts.yaml");
-    let said = |path: &Path| super::load(path).unwrap_err().to_string();
+    let said = |path: &Path| ConfigSettings::from(path).load().unwrap_err().to_string();
     assert!(said(&path).starts_with(&format!("{}: cannot be read: ", path.display())), "{}", said(&path));
     std::fs::write(&path, b"a: 1\nb: \xff\n").unwrap();
     assert!(said(&path).ends_with("is not UTF-8 (line 2)"), "{}", said(&path));
-    std::fs::write(&path, with_alert_lines("  jitter: 1\n")).unwrap();
-    assert!(said(&path).starts_with(&format!("{}:6:3: alerts[0].jitter: ", path.display())), "{}", said(&path));
+    std::fs::write(&path, with_alert_lines("  jiter: 1\n")).unwrap();
+    assert!(said(&path).starts_with(&format!("{}:6:3: alerts[0].jiter: ", path.display())), "{}", said(&path));
     std::fs::write(&path, with_alert_lines("")).unwrap();
-    assert_eq!(super::load(&path).unwrap().alerts.len(), 1);
-    assert!(said(folder.path()).contains("cannot be read"));
+    assert_eq!(ConfigSettings::from(path.as_path()).load().unwrap().alerts.len(), 1);
 }
 
 #[test]
 fn a_source_resolves_to_a_url_or_says_why_not() {
-    let source = SourceConfig { url: Setting::literal("sqlite:////var/t.db") };
+    let source = SourceConfig::at(Setting::literal("sqlite:////var/t.db"));
     assert_eq!(source.resolve().unwrap().url.expose(), "sqlite:///var/t.db");
-    let source = SourceConfig { url: Setting::parse("${SQLSENTINEL_SURELY_UNSET}").unwrap() };
+    let source = SourceConfig::at(Setting::parse("${SQLSENTINEL_SURELY_UNSET}").unwrap());
     assert!(source.resolve().unwrap_err().to_string().contains("`SQLSENTINEL_SURELY_UNSET` is not set"));
-    let source = SourceConfig { url: Setting::literal("oracle://u:canary@h/d") };
+    let source = SourceConfig::at(Setting::literal("oracle://u:canary@h/d"));
     let message = source.resolve().unwrap_err().to_string();
     assert!(message.contains("not supported yet") && !message.contains("canary"), "{message}");
 }

@@ -8,14 +8,13 @@ use url::Url;
 use super::channel::{WebhookConfig, WebhookMethod};
 use super::interpolate::Setting;
 use super::keys;
+use super::raw::Value;
 use super::section::{Item, Reader, Section};
+use super::text;
 
 /// Reads the settings; none if something is wrong with them.
 pub(super) fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<WebhookConfig> {
-    let url = match section.get("url") {
-        Some(item) => read_url(reader, &item).map(Some),
-        None => Some(None),
-    };
+    let url = optional(reader.setting_or_file(section, "url", read_url));
     let method = match section.get("method") {
         Some(item) => read_method(reader, &item),
         None => Some(WebhookMethod::default()),
@@ -24,11 +23,22 @@ pub(super) fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Web
         Some(item) => read_headers(reader, &item),
         None => Some(BTreeMap::new()),
     };
-    let secret = match section.get("secret") {
-        Some(item) => reader.setting(&item).map(Some),
+    let secret = optional(reader.setting_or_file(section, "secret", |reader, item| reader.setting(item)));
+    let body = text::json_body(reader, section);
+    if let (Some(WebhookMethod::Get), Some(item)) = (method, section.get("body")) {
+        let help = "remove it, or use another method";
+        reader.problem(item.node.place, &item.path, "a request with the method `GET` has no body", help);
+        return None;
+    }
+    Some(WebhookConfig { url: url?, method: method?, headers: headers?, secret: secret?, body: body? })
+}
+
+/// A setting that may be left out, and is none if something is wrong with it.
+pub(super) fn optional(read: Option<Option<Setting>>) -> Option<Option<Setting>> {
+    match read {
+        Some(read) => read.map(Some),
         None => Some(None),
-    };
-    Some(WebhookConfig { url: url?, method: method?, headers: headers?, secret: secret? })
+    }
 }
 
 /// A URL in a secret position, `http` or `https`.
@@ -68,7 +78,7 @@ fn read_headers(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<BTreeMap<Str
             let message = "the same header is already there in other letters";
             reader.problem(entry.place, &item.path, message, "remove one of them");
         }
-        let Some(value) = reader.setting(&item) else { continue };
+        let Some(value) = read_header_value(reader, &item) else { continue };
         if value.literals().any(|text| !text.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~'))) {
             let message = "a header's value cannot hold line breaks, control characters or characters outside ASCII";
             reader.problem(item.node.place, &item.path, message, "");
@@ -76,6 +86,16 @@ fn read_headers(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<BTreeMap<Str
         headers.insert(name.to_owned(), value);
     }
     (reader.problems.len() == before).then_some(headers)
+}
+
+/// A text, or `{file: path}`.
+fn read_header_value(reader: &mut Reader<'_>, item: &Item<'_>) -> Option<Setting> {
+    if !matches!(item.node.value, Value::Map(_)) {
+        return reader.setting(item);
+    }
+    let section = reader.section(item, keys::HEADER)?;
+    let file = reader.required(&section, "file", "write a text, or `{file: /run/secrets/name}`")?;
+    reader.secret_file(&file)
 }
 
 /// A token of RFC 9110.
@@ -98,9 +118,9 @@ pub(super) fn public_part(webhook: &WebhookConfig) -> Result<String, serde_json:
     }
     serde_json::to_string(&Public {
         channel: "webhook",
-        url: webhook.url.as_ref().and_then(Setting::as_single_variable),
+        url: webhook.url.as_ref().and_then(Setting::public_form),
         method: webhook.method.as_str(),
-        headers: webhook.headers.iter().map(|(name, value)| (name.as_str(), value.as_single_variable())).collect(),
-        secret: webhook.secret.as_ref().map(Setting::as_single_variable),
+        headers: webhook.headers.iter().map(|(name, value)| (name.as_str(), value.public_form())).collect(),
+        secret: webhook.secret.as_ref().map(Setting::public_form),
     })
 }

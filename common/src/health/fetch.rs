@@ -1,4 +1,4 @@
-//! Asking a running process for its report over HTTP, for `healthcheck` commands and container probes.
+//! Asking a running process for its report or its metrics over HTTP, for commands and container probes.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use super::HealthReport;
 
 /// How long a process may take to answer. Below the usual time-out of a container's probe, so that the message is ours.
 const TIMEOUT: Duration = Duration::from_secs(4);
-/// A report is a few hundred bytes; something that sends more than this is not one of our processes.
-const MAX_BYTES: u64 = 1 << 20;
+/// The metrics of 100,000 alerts are a hundred megabytes; something that sends more is not one of our processes.
+const MAX_BYTES: u64 = 256 << 20;
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -42,25 +42,45 @@ pub enum FetchError {
 /// The report of the process that listens at `address` (`host:port`).
 pub async fn fetch(address: &str) -> Result<HealthReport, FetchError> {
     let address = || address.to_owned();
-    let answer = tokio::time::timeout(TIMEOUT, get_health(&address()))
-        .await
-        .map_err(|_| FetchError::Timeout { address: address() })?
-        .map_err(|source| FetchError::Unreachable { address: address(), source })?;
+    let answer = ask(&address(), "/health").await?;
     report_in(&answer).ok_or_else(|| FetchError::NotOurs { address: address() })
 }
 
+/// The metrics of the process that listens at `address` (`host:port`), in Prometheus' text format.
+pub async fn fetch_metrics(address: &str) -> Result<String, FetchError> {
+    let answer = ask(address, "/metrics").await?;
+    metrics_in(&answer).ok_or_else(|| FetchError::NotOurs { address: address.to_owned() })
+}
+
+async fn ask(address: &str, path: &str) -> Result<Vec<u8>, FetchError> {
+    tokio::time::timeout(TIMEOUT, get(address, path))
+        .await
+        .map_err(|_| FetchError::Timeout { address: address.to_owned() })?
+        .map_err(|source| FetchError::Unreachable { address: address.to_owned(), source })
+}
+
 /// One HTTP/1.0 exchange: without keep-alive and without chunks, the answer ends where the connection does.
-async fn get_health(address: &str) -> std::io::Result<Vec<u8>> {
+async fn get(address: &str, path: &str) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(format!("GET /health HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
     let mut answer = Vec::new();
     stream.take(MAX_BYTES).read_to_end(&mut answer).await?;
     Ok(answer)
 }
 
 fn report_in(answer: &[u8]) -> Option<HealthReport> {
+    serde_json::from_slice(body_of(answer)?).ok()
+}
+
+/// Every process of ours says how long it has run.
+fn metrics_in(answer: &[u8]) -> Option<String> {
+    let text = String::from_utf8(body_of(answer)?.to_vec()).ok()?;
+    text.contains("\nsqlsentinel_uptime_seconds ").then_some(text)
+}
+
+fn body_of(answer: &[u8]) -> Option<&[u8]> {
     let body = answer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
-    serde_json::from_slice(answer.get(body..)?).ok()
+    answer.get(body..)
 }
 
 #[cfg(test)]
@@ -79,5 +99,6 @@ mod tests {
     fn a_strangers_answer_is_no_report() {
         assert_eq!(report_in(b"HTTP/1.0 200 OK\r\n\r\n<html>"), None);
         assert_eq!(report_in(b"+OK hello"), None);
+        assert_eq!(metrics_in(b"HTTP/1.0 200 OK\r\n\r\n# TYPE up gauge\nup 1\n"), None);
     }
 }

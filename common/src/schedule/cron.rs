@@ -22,9 +22,9 @@ const CALENDAR_CYCLE: i32 = 400;
 pub(super) struct CronRule {
     /// Asked about months and days only.
     dates: CronPattern,
-    hours: Values,
-    minutes: Values,
-    seconds: Values,
+    pub(super) hours: Values,
+    pub(super) minutes: Values,
+    pub(super) seconds: Values,
     /// A second, minute or hour field begins with `*`: fires on both passes of an overlap.
     interval: bool,
     /// No hour is left out: nothing to make up for after a gap.
@@ -132,7 +132,7 @@ impl CronRule {
         None
     }
 
-    fn date_matches(&self, date: NaiveDate) -> bool {
+    pub(super) fn date_matches(&self, date: NaiveDate) -> bool {
         let weekday = Weekday::from_days_from_sunday(date.weekday().num_days_from_sunday());
         // croner's errors here are about dates that don't exist; `NaiveDate` holds none.
         self.dates.month_match(date.month()).unwrap_or(false)
@@ -163,7 +163,7 @@ impl CronRule {
 
 /// A set of numbers below 64, one bit each.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Values(u64);
+pub(super) struct Values(u64);
 
 impl Values {
     /// The values of a second, minute or hour field.
@@ -175,6 +175,19 @@ impl Values {
     fn from(self, low: u32) -> Option<u32> {
         let left = self.0 & u64::MAX.checked_shl(low).unwrap_or(0);
         (left != 0).then(|| left.trailing_zeros())
+    }
+
+    pub(super) fn has(self, value: u32) -> bool {
+        self.0 & 1 << value != 0
+    }
+
+    pub(super) fn count(self) -> i64 {
+        self.0.count_ones().into()
+    }
+
+    /// How many are smaller than `limit`.
+    pub(super) fn below(self, limit: u32) -> i64 {
+        Self(self.0 & ((1 << limit) - 1)).count()
     }
 }
 

@@ -54,4 +54,10 @@ impl Every {
         let passed = after.as_micros().div_euclid(micros);
         passed.checked_add(1)?.checked_mul(micros).map(Timestamp::from_micros)
     }
+
+    /// How many multiples there are from `first` on and before `end`, in seconds since the Unix epoch.
+    pub(super) fn count(self, first: i64, end: i64) -> i64 {
+        let before = |end: i64| end.saturating_sub(1).div_euclid(self.seconds);
+        (before(end) - before(first)).max(0)
+    }
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use sqlx::{AssertSqlSafe, Row};
+use uuid::Uuid;
 
 use super::leadership::{LeaderTx, Term};
 use super::{Store, StoreError};
@@ -20,6 +21,18 @@ pub struct InForce {
     pub valid_from: Timestamp,
     /// The version itself.
     pub definition: AlertDefinition,
+}
+
+/// What speaks for a coordinator's set of definitions, against one that took its place before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// Nothing: the coordinator found it when it started, and it may be older than what the cluster runs.
+    Found,
+    /// Somebody changed the coordinator's files into it at this moment, on the cluster's clock: it counts if what is in
+    /// force was put in force before that.
+    Changed(Timestamp),
+    /// It is what somebody wants now.
+    Wanted,
 }
 
 /// What became of a coordinator's set of definitions.
@@ -72,21 +85,25 @@ impl Store {
         .await
     }
 
-    /// Puts a set of definitions in force from the schedule cursor on, unless it is in force already or, without
-    /// `even_superseded`, was in force before. Open fires of alerts that the set no longer has end as `SKIPPED(removed)`.
+    /// Puts a set of definitions in force from the schedule cursor on, unless it is in force already or was replaced before
+    /// and `intent` does not speak for it. Open fires of alerts that the set no longer has end as `SKIPPED(removed)`.
     pub async fn adopt(
         &self,
         term: &Term,
         set_hash: &ConfigHash,
         set: &BTreeMap<ConfigHash, &AlertDefinition>,
-        even_superseded: bool,
+        intent: Intent,
     ) -> Result<Adoption, StoreError> {
         self.step(async {
             let mut leader = self.begin_as(term).await?;
-            let row = sqlx::query("SELECT set_hash, planned_through FROM sqlsentinel_leadership WHERE id = 1")
-                .fetch_one(&mut *leader.tx)
-                .await?;
+            let row = sqlx::query(
+                "SELECT l.set_hash, l.planned_through, s.adopted_at FROM sqlsentinel_leadership l \
+                 LEFT JOIN sqlsentinel_config_sets s ON s.set_hash = l.set_hash WHERE l.id = 1",
+            )
+            .fetch_one(&mut *leader.tx)
+            .await?;
             let (current, cursor): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
+            let in_force_since = row.try_get::<Option<i64>, _>(2)?.map(Timestamp::from_micros);
             if current == set_hash.as_str() {
                 return Ok(Adoption::InForce);
             }
@@ -95,7 +112,12 @@ impl Store {
                 .fetch_optional(&mut *leader.tx)
                 .await?
                 .is_some();
-            if known && !even_superseded {
+            let is_newer = match intent {
+                Intent::Found => false,
+                Intent::Changed(at) => in_force_since.is_none_or(|since| since < at),
+                Intent::Wanted => true,
+            };
+            if known && !is_newer {
                 return Ok(Adoption::Superseded);
             }
             self.replace_set(&mut leader, set_hash, set, cursor).await?;
@@ -117,7 +139,8 @@ impl Store {
             .iter()
             .map(|(hash, definition)| {
                 Ok(serde_json::json!({
-                    "id": format!("{}-{}-{}", hash.as_str(), leader.mark.epoch, leader.mark.seq),
+                    // As long as the Python system's own column allows.
+                    "id": Uuid::now_v7(),
                     "alert_name": definition.name,
                     "config_hash": hash.as_str(),
                     "definition": definition.canonical_json()?,
@@ -137,6 +160,10 @@ impl Store {
              AND config_hash NOT IN (SELECT n.config_hash FROM {source})"
         );
         sqlx::query(AssertSqlSafe(end)).bind(records.clone()).bind(cursor).execute(&mut *leader.tx).await?;
+        // The audit trail of the Python system ends where ours begins.
+        sqlx::query("UPDATE sqlsentinel_configs SET active = FALSE WHERE valid_from IS NULL AND active = TRUE")
+            .execute(&mut *leader.tx)
+            .await?;
         let store = format!(
             "INSERT INTO sqlsentinel_definitions (config_hash, alert_name, definition) \
              SELECT n.config_hash, n.alert_name, n.definition FROM {source} WHERE TRUE ON CONFLICT (config_hash) DO NOTHING"

@@ -26,6 +26,11 @@ impl Dialect {
         )
     }
 
+    /// The same moment as the Python system's time columns hold it.
+    pub(crate) fn now_as_datetime(self) -> &'static str {
+        self.pick("timezone('UTC', clock_timestamp())", "strftime('%Y-%m-%d %H:%M:%f000', 'now')")
+    }
+
     /// `$1`, a JSON array of objects, as a table `n` with these columns (`name TYPE, …` in PostgreSQL's types).
     pub(crate) fn rows(self, columns: &str) -> String {
         match self {

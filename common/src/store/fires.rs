@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::leadership::{LeaderTx, Mark, Term};
 use super::{Store, StoreError};
-use crate::alert::{ConfigHash, SourceName};
+use crate::alert::{ConfigHash, Overlap, SourceName};
 use crate::ids::ExecutionId;
 use crate::timestamp::Timestamp;
 
@@ -31,6 +31,13 @@ pub struct NewFire {
     /// After this moment its run is worth nothing.
     #[serde(serialize_with = "micros")]
     pub deadline: Timestamp,
+    /// Before this moment it is not queued.
+    #[serde(serialize_with = "micros")]
+    pub not_before: Timestamp,
+    /// Which fires of its source are queued before it: those with a lower number, 0 to 3.
+    pub priority: u8,
+    /// What becomes of it while an earlier fire of its alert is open.
+    pub overlap: Overlap,
 }
 
 /// Fires that will not run one by one.
@@ -89,14 +96,15 @@ pub(super) const QUEUED_COLUMNS: &str =
 
 impl Store {
     /// Writes one tick: fires, gaps, the cursor, and how far publishing has come. A fire whose alert still has an open
-    /// execution ends as `SKIPPED(overlap)`; at most `lane` fires of one source are queued, the rest wait in the ledger.
+    /// execution ends as `SKIPPED(overlap)`, unless it may run beside it or wait for it; at most `lane` fires of one
+    /// source are queued, the rest wait in the ledger.
     ///
     /// A fixed number of statements, however many fires there are.
     pub async fn commit_plan(&self, term: &Term, plan: &Plan, published: Mark, lane: i64) -> Result<Mark, StoreError> {
         self.step(async {
             let mut leader = self.begin_as(term).await?;
             if !plan.fires.is_empty() {
-                self.insert_fires(&mut leader, &plan.fires, lane).await?;
+                self.insert_fires(&mut leader, plan, lane).await?;
             }
             if !plan.gaps.is_empty() {
                 self.insert_gaps(&mut leader, &plan.gaps).await?;
@@ -123,37 +131,51 @@ impl Store {
         .await
     }
 
-    async fn insert_fires(&self, leader: &mut LeaderTx, fires: &[NewFire], lane: i64) -> Result<(), StoreError> {
+    async fn insert_fires(&self, leader: &mut LeaderTx, plan: &Plan, lane: i64) -> Result<(), StoreError> {
         let now = self.dialect.now();
         let rows = self.dialect.rows(
-            "execution_id TEXT, alert_name TEXT, scheduled_for BIGINT, config_hash TEXT, source TEXT, deadline BIGINT",
+            "execution_id TEXT, alert_name TEXT, scheduled_for BIGINT, config_hash TEXT, source TEXT, deadline BIGINT, \
+             not_before BIGINT, priority INTEGER, overlap TEXT",
         );
+        let open = |status: &str| {
+            format!(
+                "EXISTS (SELECT 1 FROM sqlsentinel_fires o WHERE o.alert_name = n.alert_name \
+                 AND o.status = '{status}' AND o.deadline > {now})"
+            )
+        };
         // `place` counts a source's new fires; with what is open already it says whether the lane has room.
         let sql = format!(
             "INSERT INTO sqlsentinel_fires (execution_id, alert_name, scheduled_for, config_hash, source, status, \
-               reason, deadline, attempt, queued_at, finished_at, epoch, seq) \
+               reason, deadline, attempt, queued_at, finished_at, not_before, priority, overlap, epoch, seq) \
              SELECT execution_id, alert_name, scheduled_for, config_hash, source, \
-               CASE WHEN overlap THEN 'SKIPPED' WHEN room THEN 'QUEUED' ELSE 'WAITING' END, \
-               CASE WHEN overlap THEN 'overlap' END, \
+               CASE WHEN skipped THEN 'SKIPPED' WHEN ready THEN 'QUEUED' ELSE 'WAITING' END, \
+               CASE WHEN skipped THEN 'overlap' END, \
                deadline, \
-               CASE WHEN room AND NOT overlap THEN 1 ELSE 0 END, \
-               CASE WHEN room AND NOT overlap THEN {now} END, \
-               CASE WHEN overlap THEN {now} END, \
+               CASE WHEN ready AND NOT skipped THEN 1 ELSE 0 END, \
+               CASE WHEN ready AND NOT skipped THEN {now} END, \
+               CASE WHEN skipped THEN {now} END, \
+               not_before, priority, overlap, \
                $3, $4 \
              FROM (SELECT n.*, \
-               EXISTS (SELECT 1 FROM sqlsentinel_fires o WHERE o.alert_name = n.alert_name \
-                 AND o.status IN ('WAITING', 'QUEUED') AND o.deadline > {now}) AS overlap, \
-               ROW_NUMBER() OVER (PARTITION BY n.source ORDER BY n.deadline, n.execution_id) \
-                 + COALESCE(q.open, 0) <= $2 AS room \
+               CASE n.overlap WHEN 'skip' THEN {waits} OR {runs} WHEN 'queue_one' THEN {waits} ELSE FALSE END \
+                 AS skipped, \
+               n.not_before <= $5 AND (n.overlap = 'allow' OR NOT {runs}) \
+                 AND ROW_NUMBER() OVER (PARTITION BY n.source ORDER BY n.priority, n.deadline, n.execution_id) \
+                 + COALESCE(q.open, 0) <= $2 AS ready \
                FROM {rows} LEFT JOIN (SELECT source, COUNT(*) AS open FROM sqlsentinel_fires \
-                 WHERE status IN ('WAITING', 'QUEUED') GROUP BY source) AS q ON q.source = n.source) AS judged \
-             WHERE TRUE ON CONFLICT DO NOTHING"
+                 WHERE status = 'QUEUED' OR (status = 'WAITING' AND COALESCE(not_before, 0) <= {now}) \
+                 GROUP BY source) AS q ON q.source = n.source) AS judged \
+             WHERE TRUE ON CONFLICT DO NOTHING",
+            waits = open("WAITING"),
+            runs = open("QUEUED"),
         );
         sqlx::query(AssertSqlSafe(sql))
-            .bind(as_json(fires)?)
+            .bind(as_json(&plan.fires)?)
             .bind(lane)
             .bind(leader.mark.epoch)
             .bind(leader.mark.seq)
+            // Not the database's clock: what is not delayed is ready, however the two clocks differ.
+            .bind(plan.planned_through.as_micros())
             .execute(&mut *leader.tx)
             .await?;
         Ok(())
@@ -178,30 +200,34 @@ impl Store {
         Ok(())
     }
 
-    /// Whether any fire waits in the ledger for room in its source's lane.
-    pub async fn any_waiting(&self) -> Result<bool, StoreError> {
+    /// The earliest moment at which a fire that waits in the ledger may be queued, if its lane and its alert let it; none
+    /// if no fire waits.
+    pub async fn next_waiting(&self) -> Result<Option<Timestamp>, StoreError> {
         self.step(async {
-            let row = sqlx::query("SELECT 1 FROM sqlsentinel_fires WHERE status = 'WAITING' LIMIT 1")
-                .fetch_optional(self.pool())
-                .await?;
-            Ok(row.is_some())
+            let sql = "SELECT MIN(COALESCE(not_before, 0)) FROM sqlsentinel_fires WHERE status = 'WAITING'";
+            let row = sqlx::query(sql).fetch_one(self.pool()).await?;
+            Ok(row.try_get::<Option<i64>, _>(0)?.map(Timestamp::from_micros))
         })
         .await
     }
 
-    /// Queues waiting fires for the bus, earliest deadline first, as far as the lanes have room. Returns how many.
+    /// Queues waiting fires for the bus, the worst severity and then the earliest deadline first, as far as the lanes
+    /// have room and earlier fires of their alerts are not in their way. Returns how many.
     pub async fn queue_waiting(&self, term: &Term, lane: i64) -> Result<u64, StoreError> {
         self.step(async {
             let mut leader = self.begin_as(term).await?;
             let sql = format!(
-                "UPDATE sqlsentinel_fires SET status = 'QUEUED', attempt = 1, queued_at = {}, epoch = $2, seq = $3 \
+                "UPDATE sqlsentinel_fires SET status = 'QUEUED', attempt = 1, queued_at = {now}, epoch = $2, seq = $3 \
                  WHERE execution_id IN (SELECT w.execution_id FROM \
-                 (SELECT execution_id, source, ROW_NUMBER() OVER (PARTITION BY source ORDER BY deadline, execution_id) \
-                   AS place FROM sqlsentinel_fires WHERE status = 'WAITING') AS w \
+                 (SELECT execution_id, source, \
+                   ROW_NUMBER() OVER (PARTITION BY source ORDER BY priority, deadline, execution_id) AS place \
+                   FROM sqlsentinel_fires v WHERE status = 'WAITING' AND COALESCE(not_before, 0) <= {now} \
+                   AND (overlap = 'allow' OR NOT EXISTS (SELECT 1 FROM sqlsentinel_fires o \
+                     WHERE o.alert_name = v.alert_name AND o.status = 'QUEUED' AND o.deadline > {now}))) AS w \
                  LEFT JOIN (SELECT source, COUNT(*) AS queued FROM sqlsentinel_fires WHERE status = 'QUEUED' \
                    GROUP BY source) AS q ON q.source = w.source \
                  WHERE w.place + COALESCE(q.queued, 0) <= $1)",
-                self.dialect.now()
+                now = self.dialect.now()
             );
             let queued = sqlx::query(AssertSqlSafe(sql))
                 .bind(lane)

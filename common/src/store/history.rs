@@ -35,6 +35,26 @@ pub struct AlertStatus {
     pub consecutive_alerts: i64,
     /// How many `ERROR` since a query was last answered.
     pub consecutive_errors: i64,
+    /// How many of its instances are in `ALERT`; absent where none is.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub instances_alerting: i64,
+}
+
+fn is_zero(count: &i64) -> bool {
+    *count == 0
+}
+
+/// What is known of one instance of an alert.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct InstanceStatus {
+    /// Which one.
+    pub instance: String,
+    /// `PENDING` or `ALERT`.
+    pub status: String,
+    /// The nominal time of its first `ALERT` since its last `OK`.
+    pub alerting_since: Option<Timestamp>,
+    /// When its alert was told last; none if it was not.
+    pub told_at: Option<Timestamp>,
 }
 
 /// One line of history: a fire with what became of it, a run that had no fire, or a gap.
@@ -73,7 +93,9 @@ impl Store {
     pub async fn alert_statuses(&self, alert: Option<&str>) -> Result<Vec<AlertStatus>, StoreError> {
         let sql = format!(
             "SELECT n.alert_name, s.current_status, s.last_outcome, s.last_scheduled_for, {}, {}, \
-             CAST(COALESCE(s.consecutive_alerts, 0) AS BIGINT), CAST(COALESCE(s.consecutive_errors, 0) AS BIGINT), {} \
+             CAST(COALESCE(s.consecutive_alerts, 0) AS BIGINT), CAST(COALESCE(s.consecutive_errors, 0) AS BIGINT), {}, \
+             (SELECT COUNT(*) FROM sqlsentinel_instances i \
+             WHERE i.alert_name = n.alert_name AND i.instance <> '' AND i.status = 'ALERT') \
              FROM (SELECT alert_name FROM sqlsentinel_configs WHERE valid_from IS NOT NULL AND valid_until IS NULL \
              UNION SELECT alert_name FROM sqlsentinel_state) AS n \
              LEFT JOIN sqlsentinel_state s ON s.alert_name = n.alert_name WHERE {} ORDER BY n.alert_name",
@@ -85,6 +107,25 @@ impl Store {
         self.step(async {
             let query = sqlx::query(AssertSqlSafe(sql)).bind(alert.unwrap_or_default().to_owned());
             query.fetch_all(self.pool()).await?.iter().map(alert_status).collect()
+        })
+        .await
+    }
+
+    /// The instances of `alert` that are not OK, by name.
+    pub async fn instance_statuses(&self, alert: &str) -> Result<Vec<InstanceStatus>, StoreError> {
+        const SQL: &str = "SELECT instance, status, alerting_since, told_at FROM sqlsentinel_instances \
+                           WHERE alert_name = $1 AND instance <> '' AND status <> 'OK' ORDER BY instance";
+        self.step(async {
+            let rows = sqlx::query(SQL).bind(alert.to_owned()).fetch_all(self.pool()).await?;
+            rows.iter()
+                .map(|row| {
+                    let time = |column: usize| -> Result<_, StoreError> {
+                        Ok(row.try_get::<Option<i64>, _>(column)?.map(Timestamp::from_micros))
+                    };
+                    let (instance, status) = (row.try_get(0)?, row.try_get(1)?);
+                    Ok(InstanceStatus { instance, status, alerting_since: time(2)?, told_at: time(3)? })
+                })
+                .collect()
         })
         .await
     }
@@ -149,6 +190,7 @@ fn alert_status(row: &AnyRow) -> Result<AlertStatus, StoreError> {
         consecutive_alerts: row.try_get(6)?,
         consecutive_errors: row.try_get(7)?,
         silenced: row.try_get::<i64, _>(8)? != 0,
+        instances_alerting: row.try_get(9)?,
     })
 }
 

@@ -5,8 +5,10 @@
 //! of statements however large the batch is.
 //!
 //! Invariant 3 (atomic): a state and its notifications are written by the same transaction, and by no other road.
-//! Locks are taken in one order, fires by id and then states by alert, so that two notifiers wait and never deadlock.
+//! Locks are taken in one order, fires by id, then states by alert, then instances by alert and name, so that two
+//! notifiers wait and never deadlock.
 
+mod instances;
 mod records;
 mod untold;
 
@@ -15,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Row};
 
+pub use self::instances::{InstanceState, Instances};
 pub use self::records::{AlertState, Condition, FireProgress, LockedFire, RecordedRun, Trigger};
 use self::records::{execution_record, run_status, state_record};
 pub use self::untold::LastWord;
@@ -181,7 +184,8 @@ impl OutcomeTx {
         self.write(sql, records).await
     }
 
-    /// Records `runs` in the history; one that is recorded already stays as it is.
+    /// Records `runs` in the history; one that is recorded already stays as it is. The query's text is in the definition
+    /// alone; the Python system's own tables let the column hold no NULL.
     pub async fn insert_executions<'a>(
         &mut self,
         runs: impl Iterator<Item = &'a RecordedRun<'a>>,
@@ -193,7 +197,7 @@ impl OutcomeTx {
              context_data, scheduled_for, config_hash, source, attempt, delivery, worker, error_kind, \
              actual_value_json, threshold_json, truncated) \
              SELECT n.id, n.alert_name, n.executed_at, n.execution_duration_ms, n.status, \
-             n.actual_value, n.threshold, NULL, n.error_message, n.triggered_by, FALSE, NULL, \
+             n.actual_value, n.threshold, '', n.error_message, n.triggered_by, FALSE, NULL, \
              {}, n.scheduled_for, n.config_hash, n.source, n.attempt, n.delivery, n.worker, n.error_kind, \
              n.actual_value_json, n.threshold_json, n.truncated FROM {} WHERE TRUE ON CONFLICT (id) DO NOTHING",
             self.dialect.pick("n.context_data::json", "n.context_data"),
@@ -297,6 +301,6 @@ impl OutcomeTx {
 
     /// Now on the database's clock, in the Python system's column type.
     fn now_as_datetime(&self) -> &'static str {
-        self.dialect.pick("timezone('UTC', clock_timestamp())", "strftime('%Y-%m-%d %H:%M:%f000', 'now')")
+        self.dialect.now_as_datetime()
     }
 }

@@ -156,14 +156,13 @@ pub(super) fn silenced(dialect: Dialect, column: &str) -> String {
 /// Locks the alert's state; an alert that had none has one now. Whether it is silenced.
 async fn lock_state(tx: &mut Tx, dialect: Dialect, alert_name: &str) -> Result<bool, StoreError> {
     // Every column that the Python system declared NOT NULL is named: its own tables have no defaults.
-    sqlx::query(
+    let ensure = format!(
         "INSERT INTO sqlsentinel_state \
-         (alert_name, consecutive_alerts, consecutive_oks, escalation_count, notification_failures) \
-         VALUES ($1, 0, 0, 0, 0) ON CONFLICT (alert_name) DO NOTHING",
-    )
-    .bind(alert_name.to_owned())
-    .execute(&mut **tx)
-    .await?;
+         (alert_name, consecutive_alerts, consecutive_oks, escalation_count, notification_failures, updated_at) \
+         VALUES ($1, 0, 0, 0, 0, {}) ON CONFLICT (alert_name) DO NOTHING",
+        dialect.now_as_datetime()
+    );
+    sqlx::query(AssertSqlSafe(ensure)).bind(alert_name.to_owned()).execute(&mut **tx).await?;
     let sql = format!(
         "SELECT {} FROM sqlsentinel_state WHERE alert_name = $1{}",
         silenced(dialect, "silenced_until"),

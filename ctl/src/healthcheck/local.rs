@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use sqlsentinel_common::alert::{ChannelKind, SourceName};
+use sqlsentinel_common::alert::{ChannelKind, QueryOptions, SourceName};
 use sqlsentinel_common::clock;
 use sqlsentinel_common::config::{Config, DatabaseUrl, SourceUrlError, normalise_database_url};
 use sqlsentinel_common::health::{Check, HealthReport};
@@ -17,14 +17,15 @@ use sqlsentinel_worker::run::{Run, run_once};
 use sqlsentinel_worker::source::Source;
 use tokio_util::sync::CancellationToken;
 
-use crate::state;
+use crate::{database, state};
 
 /// How long an alert database may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// An answer that shows that queries work, by the same road as an alert's.
 const PROBE: &str = "SELECT 'OK' AS status";
 
-/// Checks everything that `config` names. Without it, `database_url` alone.
+/// Checks everything that `config` names, with `database_url` as its database `default` if that is given. Without a
+/// configuration, `database_url` or DATABASE_URL alone.
 pub(super) async fn report(
     config: Option<&Config>,
     state: &StateSettings,
@@ -59,16 +60,14 @@ fn databases(
 ) -> BTreeMap<SourceName, Option<Result<DatabaseUrl, SourceUrlError>>> {
     let sources = config.map(|config| config.sources.iter()).into_iter().flatten();
     let mut databases: BTreeMap<_, _> = sources.map(|(name, source)| (name.clone(), Some(source.resolve()))).collect();
-    match database_url {
-        Some(url) => {
-            let url = normalise_database_url(url.expose()).map_err(SourceUrlError::from);
-            databases.insert(SourceName::default_source(), Some(url));
-        }
-        None if databases.is_empty() => {
-            databases.insert(SourceName::default_source(), None);
-        }
-        None => {}
-    }
+    let of_variable = || database::variable(database::VARIABLE, None).filter(|url| !url.is_empty()).map(Secret::new);
+    let url = match (database_url, config) {
+        (Some(url), _) => Some(url.clone()),
+        (None, None) => of_variable(),
+        (None, Some(_)) => return databases,
+    };
+    let url = url.map(|url| normalise_database_url(url.expose()).map_err(SourceUrlError::from));
+    databases.insert(SourceName::default_source(), url);
     databases
 }
 
@@ -83,7 +82,13 @@ async fn state_database(settings: &StateSettings) -> Check {
 
 async fn alert_database(source: &Source) -> Check {
     let started = Instant::now();
-    let run = Run { alert_name: "healthcheck", execution_id: ExecutionId::manual(), query: PROBE, timeout: TIMEOUT };
+    let run = Run {
+        alert_name: "healthcheck",
+        execution_id: ExecutionId::manual(),
+        query: PROBE,
+        options: &QueryOptions::default(),
+        timeout: TIMEOUT,
+    };
     match run_once(source, &run, &CancellationToken::new()).await {
         Ok(verdict) if verdict.status == RunStatus::Ok => {
             Check::healthy("Database connection OK").with_latency(started.elapsed())

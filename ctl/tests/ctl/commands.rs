@@ -172,8 +172,11 @@ fn run_records_and_notifies_and_the_next_commands_show_it() -> Result {
     assert!(!ran.out.contains("notification"), "{ran:?}");
 
     let history: Value = serde_json::from_str(&place.ctl(&["history", "--output", "json", "--limit", "3"])?.out)?;
-    let names: Vec<_> = history.as_array().into_iter().flatten().map(|run| run["alert_name"].as_str()).collect();
-    assert_eq!(names, [Some("revenue"), Some("broken"), Some("quiet")], "{history}");
+    let mut names: Vec<_> = history.as_array().into_iter().flatten().map(|run| run["alert_name"].as_str()).collect();
+    assert_eq!(names.first(), Some(&Some("revenue")), "the latest is first: {history}");
+    // The run before that worked its alerts side by side.
+    names.sort_unstable();
+    assert_eq!(names, [Some("broken"), Some("quiet"), Some("revenue")], "{history}");
     assert_eq!((&history[0]["triggered_by"], &history[0]["status"]), (&json!("MANUAL"), &json!("ALERT")), "{history}");
 
     let status = place.ctl(&["status", "alerts.yaml"])?;
@@ -298,6 +301,158 @@ fn healthcheck_reports_what_can_be_seen_from_here() -> Result {
             && ran.out.contains("⊘ Alert Database\n  Status: not_configured\n  Message: DATABASE_URL not set"),
         "{ran:?}"
     );
+    Ok(())
+}
+
+#[test]
+fn init_says_what_it_has_done() -> Result {
+    let place = Place::new()?;
+    let made = place.ctl(&["init"])?;
+    assert!(made.code == 0 && made.out.contains("sqlsentinel.db was created (cluster "), "{made:?}");
+    let again = place.ctl(&["init", "--output", "json"])?;
+    assert_eq!(serde_json::from_str::<Value>(&again.out)?["was"], "up_to_date", "{again:?}");
+    assert!(place.ctl(&["init"])?.out.contains("is up to date"), "{again:?}");
+    Ok(())
+}
+
+#[test]
+fn init_names_a_database_that_cannot_be_reached_and_exits_1() -> Result {
+    let place = Place::new()?;
+    for url in ["postgresql://bob:canary@127.0.0.1:1/x", "sqlite:////nowhere/canary/s.db"] {
+        let ran = place.ctl(&["init", "--state-db", url])?;
+        assert!(ran.code == 1 && ran.out.is_empty(), "{ran:?}");
+        assert!(ran.err.contains("cannot prepare the state database ") && !ran.err.contains("bob:canary"), "{ran:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_state_database_on_the_command_line_wins_over_a_nats_in_the_environment() -> Result {
+    let place = Place::new()?.with("NATS_URL", "nats://127.0.0.1:1");
+    place.ctl(&["init", "--state-db", "sqlite:///own.db"])?;
+    let ran = place.ctl(&["status", "--state-db", "sqlite:///own.db"])?;
+    assert_eq!((ran.code, ran.out.lines().count()), (0, 1), "{ran:?}");
+    let both = place.ctl(&["status", "--state-db", "sqlite:///own.db", "--nats-url", "nats://127.0.0.1:1"])?;
+    assert!(both.code == 2 && both.err.contains("ask one of them"), "{both:?}");
+    // Without a flag, the variable says where the cluster is, whatever says where its state is.
+    let place = place.with("STATE_DB_URL", "sqlite:///own.db");
+    let ran = place.ctl(&["status"])?;
+    assert!(ran.code == 1 && ran.err.contains("cannot reach NATS"), "{ran:?}");
+    Ok(())
+}
+
+#[test]
+fn metrics_are_those_of_a_running_process_or_an_error_that_says_where_it_was_looked_for() -> Result {
+    let place = Place::new()?;
+    let ran = place.ctl(&["metrics"])?;
+    assert!(ran.code == 2 && ran.err.contains("--listen or PORT"), "{ran:?}");
+    let ran = place.with("PORT", "1").ctl(&["metrics"])?;
+    assert!(ran.code == 1 && ran.err.contains("no process answers at 127.0.0.1:1"), "{ran:?}");
+    Ok(())
+}
+
+/// A file without `database:`, as some have it beside DATABASE_URL.
+const BARE: &str = "alerts: [{name: a, query: SELECT status FROM state, schedule: '@daily'}]";
+
+#[test]
+fn the_variable_of_the_database_counts_where_the_file_names_none() -> Result {
+    let place = Place::new()?;
+    place.write("bare.yaml", BARE)?;
+    place.write("url", "sqlite:///target.db\n")?;
+    let ran = place.ctl(&["validate", "bare.yaml"])?;
+    assert!(ran.code == 1 && ran.out.contains("or set DATABASE_URL"), "{ran:?}");
+    let run = ["run", "bare.yaml", "--dry-run"];
+    let file = place.path("url").display().to_string();
+    for (name, value) in [("DATABASE_URL", "sqlite:///target.db"), ("DATABASE_URL_FILE", file.as_str())] {
+        let place = Place::new()?.with(name, value);
+        place.write("bare.yaml", BARE)?;
+        place.write("target.db", "")?;
+        let ran = place.ctl(&run)?;
+        assert!(ran.code == 1 && ran.out.contains("no such table: state"), "{name}: {ran:?}");
+    }
+    let place = Place::new()?.with("DATABASE_URL_FILE", "/nowhere/url").with("OTHER", "x");
+    place.write("file.yaml", &format!("database: {{url: '${{DATABASE_URL}}'}}\n{BARE}"))?;
+    let ran = place.ctl(&["run", "file.yaml", "--dry-run"])?;
+    assert!(ran.code == 1 && ran.out.contains("the file that `DATABASE_URL_FILE` names cannot be read"), "{ran:?}");
+    Ok(())
+}
+
+#[test]
+fn a_database_of_the_command_line_takes_the_place_of_the_files() -> Result {
+    let place = place()?.with("TARGET_URL", "sqlite:///missing.db").with("DATABASE_URL", "sqlite:///missing.db");
+    place.ctl(&["init"])?;
+    let healthcheck = ["healthcheck", "alerts.yaml"];
+    assert_eq!(place.ctl(&healthcheck)?.code, 1, "the file's counts");
+    let ran = place.ctl(&[&healthcheck[..], &["--database-url", "sqlite:///target.db"]].concat())?;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let ran = place.ctl(&["healthcheck"])?;
+    assert!(
+        ran.code == 1 && ran.out.contains("✗ Alert Database"),
+        "without a file, the variable's is checked: {ran:?}"
+    );
+    let ran = place.ctl(&["healthcheck", "--database-url", "bigquery://canary"])?;
+    assert!(ran.code == 2 && ran.err.contains("--database-url: BigQuery") && !ran.err.contains("canary"), "{ran:?}");
+    Ok(())
+}
+
+#[test]
+fn a_database_of_the_command_line_needs_one_whose_place_it_takes() -> Result {
+    let place = Place::new()?.with("NATS_SERVER_BIN", "/nowhere/nats-server");
+    let named = BARE.replace("name: a,", "name: a, database: x,");
+    place.write(
+        "named.yaml",
+        &format!("databases: {{x: {{url: 'sqlite:///x.db'}}, y: {{url: 'sqlite:///y.db'}}}}\n{named}"),
+    )?;
+    let ran = place.ctl(&["daemon", "named.yaml", "--database-url", "sqlite:///z.db"])?;
+    assert!(ran.code == 1 && ran.err.contains("there is no database `default`"), "{ran:?}");
+    let ran = place.ctl(&["daemon", "named.yaml"])?;
+    assert!(ran.code == 1 && ran.err.contains("nats-server"), "the file itself is fine: {ran:?}");
+    Ok(())
+}
+
+#[test]
+fn validate_says_plainly_that_bigquery_is_not_watched() -> Result {
+    let place = place()?.with("TARGET_URL", "bigquery://canary/x").with("GOOGLE_APPLICATION_CREDENTIALS", "/key.json");
+    let ran = place.ctl(&["validate", "alerts.yaml"])?;
+    assert!(ran.code == 1 && ran.out.contains("database `default`: BigQuery cannot be watched"), "{ran:?}");
+    assert!(ran.out.contains("GOOGLE_APPLICATION_CREDENTIALS is not read") && !ran.out.contains("canary"), "{ran:?}");
+    Ok(())
+}
+
+#[test]
+fn alerts_are_run_beside_each_other_and_shown_in_the_files_order() -> Result {
+    // Neither of two notices is answered before both are there.
+    let receiver = Receiver::answering_together(2)?;
+    let place = place()?.with("HOOK_URL", &receiver.url("/hook"));
+    let notify = "notify: [{channel: webhook, url: '${HOOK_URL}'}]";
+    let alert =
+        |name: &str| format!("- {{name: {name}, query: \"SELECT 'ALERT' AS status\", schedule: '@daily', {notify}}}\n");
+    let file = format!("database: {{url: '${{TARGET_URL}}'}}\nalerts:\n{}{}", alert("second"), alert("first"));
+    place.write("two.yaml", &file)?;
+    let ran = place.ctl(&["run", "two.yaml"])?;
+    assert_eq!(ran.out.matches("webhook notification (alert) sent").count(), 2, "{ran:?}");
+    let names: Vec<_> = ran.out.lines().filter_map(|line| line.strip_prefix("✗ ")?.split(':').next()).collect();
+    assert_eq!(names, ["second", "first"]);
+    assert!(ran.err.is_empty(), "nobody watches a terminal: {ran:?}");
+    Ok(())
+}
+
+#[test]
+fn every_shell_has_a_script_that_knows_every_command() -> Result {
+    let place = Place::new()?;
+    let help = place.ctl(&["--help"])?.out;
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    // A help text that is wrapped goes on further to the right.
+    let names = commands.filter_map(|line| line.strip_prefix("  ")?.split(' ').next().filter(|name| !name.is_empty()));
+    let commands: Vec<_> = names.collect();
+    assert!(commands.len() > 12 && commands.contains(&"metrics"), "{help}");
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let ran = place.ctl(&["completions", shell])?;
+        assert_eq!(ran.code, 0, "{shell}: {}", ran.err);
+        for command in &commands {
+            assert!(ran.out.contains(command), "{shell} does not know {command}");
+        }
+    }
     Ok(())
 }
 

@@ -73,6 +73,17 @@ fn one_process_runs_an_alert_from_its_file_to_its_webhook_and_ends_when_asked() 
     assert_eq!(body["alert_name"], "pulse");
     let status = place.ctl(&["status", "alerts.yaml", "--output", "json"])?;
     assert_eq!(serde_json::from_str::<Value>(&status.out)?[0]["state"]["status"], "ALERT", "{status:?}");
+    let port = address.rsplit(':').next().unwrap_or_default();
+    let metrics = place.ctl(&["metrics", "--port", port])?;
+    assert!(metrics.code == 0 && metrics.out.contains("# TYPE sqlsentinel_uptime_seconds gauge\n"), "{metrics:?}");
+    let metrics = place.ctl(&["metrics", "--port", port, "--output", "json"])?;
+    let families: Vec<Value> = serde_json::from_str(&metrics.out)?;
+    let jobs = families.iter().find(|family| family["name"] == "sqlsentinel_scheduler_jobs");
+    assert_eq!(
+        jobs.map(|jobs| (&jobs["type"], &jobs["samples"][0]["value"])),
+        Some((&json!("gauge"), &json!(1.0))),
+        "the running process's own: {metrics:?}"
+    );
     let second = place.ctl(&["daemon", "alerts.yaml"])?;
     assert!(second.code == 1 && second.err.contains("another daemon uses"), "{second:?}");
 
@@ -81,6 +92,20 @@ fn one_process_runs_an_alert_from_its_file_to_its_webhook_and_ends_when_asked() 
     assert!(ended.success(), "{ended}: {rest:#?}");
     assert!(place.ports_files("sqlsentinel.db.nats")?.is_empty(), "nats-server removes this when it ends as asked");
     assert!(std::net::TcpStream::connect(address).is_err());
+    Ok(())
+}
+
+#[test]
+fn a_database_of_the_command_line_is_the_one_that_is_queried() -> Result<()> {
+    let receiver = Receiver::start()?;
+    let place = place(&receiver)?;
+    place.write("alerts.yaml", &ALERTS.replace("sqlite:///target.db", "sqlite:////nowhere/target.db"))?;
+    let daemon = Daemon::start(&place, &["--database-url", "sqlite:///target.db"])?;
+    let body: Value = serde_json::from_str(&receiver.next_body()?)?;
+    assert_eq!((&body["alert_name"], &body["status"]), (&json!("pulse"), &json!("ALERT")));
+    daemon.process.signal("TERM")?;
+    let (ended, rest) = daemon.end()?;
+    assert!(ended.success(), "{ended}: {rest:#?}");
     Ok(())
 }
 
@@ -154,5 +179,39 @@ fn a_cluster_is_asked_over_nats() -> Result<()> {
     daemon.process.signal("TERM")?;
     let (ended, rest) = daemon.end()?;
     assert!(ended.success(), "{ended}: {rest:#?}");
+    Ok(())
+}
+
+#[test]
+fn every_variable_of_0_1_is_as_good_as_its_flag() -> Result<()> {
+    let receiver = Receiver::start()?;
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
+    let place = Place::new()?
+        .with("CONFIG_PATH", "alerts.yaml")
+        .with("DATABASE_URL", "sqlite:///target.db")
+        .with("STATE_DB_PATH", "own.db")
+        .with("PORT", &port)
+        .with("TIMEZONE", "Europe/Berlin")
+        .with("LOG_LEVEL", "warning")
+        .with("LOG_FORMAT", "text")
+        .with("LOG_FILE", "daemon.log")
+        .with("WEBHOOK_URL", &receiver.url("/hook"));
+    let alerts = ALERTS.replace("sqlite:///target.db", "${DATABASE_URL}").replace("        url: ${HOOK_URL}\n", "");
+    let alerts = alerts + "  - {name: monday, query: \"SELECT 'OK' AS status\", schedule: '0 9 * * 1'}\n";
+    place.write("alerts.yaml", &alerts)?;
+    place.write("target.db", "")?;
+    let validated = place.ctl(&["validate"])?;
+    assert!(validated.code == 0 && validated.out.contains("(Europe/Berlin)"), "{validated:?}");
+
+    let mut command = place.command(&["daemon"]);
+    let daemon = Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+    let body: Value = serde_json::from_str(&receiver.next_body()?)?;
+    assert_eq!(body["alert_name"], "pulse");
+    assert!(place.path("own.db").exists() && !place.path("sqlsentinel.db").exists());
+    let metrics = place.ctl(&["metrics"])?;
+    assert!(metrics.code == 0 && metrics.out.contains("sqlsentinel_scheduler_jobs 2\n"), "{metrics:?}");
+    let log = std::fs::read_to_string(place.path("daemon.log"))?;
+    assert!(log.contains("] [WARNING] [") && log.contains("weekdays are POSIX") && !log.contains("[INFO]"), "{log}");
+    daemon.signal("TERM")?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -72,28 +72,28 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    #[expect(clippy::disallowed_methods, reason = "the test waits for what the thread receives")]
     pub(crate) fn start() -> io::Result<Self> {
+        Self::answering_together(1)
+    }
+
+    /// Takes webhooks, and answers so many of them at a time, when they are all there.
+    #[expect(clippy::disallowed_methods, reason = "the test waits for what the thread receives")]
+    pub(crate) fn answering_together(count: usize) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?.to_string();
         let (sender, bodies) = std::sync::mpsc::sync_channel(16);
         std::thread::spawn(move || -> io::Result<()> {
             loop {
-                let mut reader = BufReader::new(listener.accept()?.0);
-                let mut length = 0;
-                loop {
-                    let mut line = String::new();
-                    reader.read_line(&mut line)?;
-                    match line.trim_end().to_ascii_lowercase().split_once(": ") {
-                        Some(("content-length", value)) => length = value.parse().map_err(io::Error::other)?,
-                        None if line.trim_end().is_empty() => break,
-                        _ => {}
-                    }
+                let mut waiting = Vec::new();
+                while waiting.len() < count {
+                    let mut reader = BufReader::new(listener.accept()?.0);
+                    let body = read_request(&mut reader)?;
+                    waiting.push((reader, body));
                 }
-                let mut body = vec![0; length];
-                reader.read_exact(&mut body)?;
-                reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
-                let _ = sender.send(String::from_utf8_lossy(&body).into_owned());
+                for (mut reader, body) in waiting {
+                    reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
+                    let _ = sender.send(body);
+                }
             }
         });
         Ok(Self { address, bodies })
@@ -107,6 +107,23 @@ impl Receiver {
     pub(crate) fn next_body(&self) -> Result<String, std::sync::mpsc::RecvTimeoutError> {
         self.bodies.recv_timeout(Duration::from_secs(10))
     }
+}
+
+/// Reads a request, and gives its body.
+fn read_request(reader: &mut impl BufRead) -> io::Result<String> {
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        match line.trim_end().to_ascii_lowercase().split_once(": ") {
+            Some(("content-length", value)) => length = value.parse().map_err(io::Error::other)?,
+            None if line.trim_end().is_empty() => break,
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
 /// A process that is killed when the test ends before it.

@@ -19,6 +19,7 @@ use sqlsentinel_common::settings::SmtpSettings;
 use sqlsentinel_common::store::outbox::Claim;
 
 use self::conversation::{Envelope, Server};
+use crate::render::digest::Digest;
 use crate::render::{self, Payload};
 use crate::retry::Sent;
 
@@ -57,6 +58,15 @@ enum Unusable {
     Message(#[from] lettre::error::Error),
 }
 
+/// A mail's text, and the name that its `Message-ID` is made of.
+struct Draft {
+    subject: String,
+    text: String,
+    html: String,
+    key: String,
+    possible_duplicate: bool,
+}
+
 /// What sends mails.
 #[derive(Debug)]
 pub(super) struct Mailer {
@@ -83,31 +93,59 @@ impl Mailer {
         }
     }
 
+    /// The same for several notifications at once; `claim` is the first of them.
+    pub(super) async fn send_digest(&self, settings: &EmailConfig, claim: &Claim, digest: &Digest<'_>) -> Sent {
+        let mail = digest.mail();
+        let draft = Draft {
+            subject: mail.subject,
+            text: mail.text,
+            html: mail.html,
+            key: digest.id.to_string(),
+            possible_duplicate: digest.possible_duplicate(),
+        };
+        match self.write(settings, claim, draft) {
+            Ok((envelope, message)) => self.server.send(&envelope, &message, claim).await,
+            Err(error @ Unusable::Unresolved(_)) => Sent::not_delivered(error.to_string()),
+            Err(error) => Sent::Permanent(error.to_string()),
+        }
+    }
+
     fn compose(
         &self,
         settings: &EmailConfig,
         claim: &Claim,
         payload: &Payload,
     ) -> Result<(Envelope, Vec<u8>), Unusable> {
+        let mail = render::email::mail(settings.subject.as_ref(), settings.body.as_ref(), claim, payload);
+        let draft = Draft {
+            subject: mail.subject,
+            text: mail.text,
+            html: mail.html,
+            // The same for all attempts: a mailbox may know by it what it has already.
+            key: claim.notification_id.to_string(),
+            possible_duplicate: claim.possible_duplicate,
+        };
+        self.write(settings, claim, draft)
+    }
+
+    fn write(&self, settings: &EmailConfig, claim: &Claim, draft: Draft) -> Result<(Envelope, Vec<u8>), Unusable> {
         let recipients = recipients(settings)?;
-        let mail = render::email::mail(settings.subject.as_ref(), claim, payload);
-        if mail.subject.chars().any(char::is_control) {
+        if draft.subject.chars().any(char::is_control) {
             return Err(Unusable::Subject);
         }
         let mut message = Message::builder()
             .from(self.from.clone())
-            .subject(mail.subject)
+            .subject(draft.subject)
             .date(SystemTime::from(claim.claimed_at.to_datetime()))
-            // The same for all attempts: a mailbox may know by it what it has already.
-            .message_id(Some(format!("<{}@{}>", claim.notification_id, self.from.email.domain())))
+            .message_id(Some(format!("<{}@{}>", draft.key, self.from.email.domain())))
             .raw_header(HeaderValue::new(AUTO_SUBMITTED, "auto-generated".to_owned()));
-        if claim.possible_duplicate {
+        if draft.possible_duplicate {
             message = message.raw_header(HeaderValue::new(POSSIBLE_DUPLICATE, "true".to_owned()));
         }
         for recipient in &recipients {
             message = message.to(recipient.clone());
         }
-        let message = message.multipart(MultiPart::alternative_plain_html(mail.text, mail.html))?;
+        let message = message.multipart(MultiPart::alternative_plain_html(draft.text, draft.html))?;
         let to: Vec<Address> = recipients.into_iter().map(|recipient| recipient.email).collect();
         Ok((Envelope { from: self.from.email.clone(), to }, message.formatted()))
     }
@@ -167,7 +205,11 @@ mod tests {
     }
 
     fn to(recipients: &[&str]) -> EmailConfig {
-        EmailConfig { recipients: recipients.iter().map(|text| Setting::literal(*text)).collect(), subject: None }
+        EmailConfig {
+            recipients: recipients.iter().map(|text| Setting::literal(*text)).collect(),
+            subject: None,
+            body: None,
+        }
     }
 
     fn composed(settings: &EmailConfig, claim: &Claim) -> Result<(Vec<String>, String), String> {

@@ -1,6 +1,6 @@
 //! Slack: one request to an incoming webhook for each attempt.
 //!
-//! Input: the route's settings, what they fall back on, the attempt, the payload. Output: how it ended, in terms of
+//! Input: the route's settings, what they fall back on, what there is to tell. Output: how it ended, in terms of
 //! [`Sent`]. Slack has taken a message if its answer is `ok`; what is wrong otherwise it says in one word.
 
 use std::time::Duration;
@@ -9,12 +9,11 @@ use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, StatusCode, Url};
 use sqlsentinel_common::config::{SlackConfig, UnresolvedSetting};
 use sqlsentinel_common::settings::ChannelSettings;
-use sqlsentinel_common::store::outbox::Claim;
 
-use super::SEND_TIMEOUT;
 use super::http::{BadTarget, beginning, target, unanswered};
 use super::webhook::asked_to_wait;
-use crate::render::{self, Payload};
+use super::{News, SEND_TIMEOUT};
+use crate::render;
 use crate::retry::Sent;
 
 /// How much of an answer is read.
@@ -57,14 +56,8 @@ enum Unusable {
 }
 
 /// Makes one attempt.
-pub(super) async fn send(
-    client: &Client,
-    settings: &SlackConfig,
-    fallback: &ChannelSettings,
-    claim: &Claim,
-    payload: &Payload,
-) -> Sent {
-    let (url, body) = match request(settings, fallback, claim, payload) {
+pub(super) async fn send(client: &Client, settings: &SlackConfig, fallback: &ChannelSettings, news: News<'_>) -> Sent {
+    let (url, body) = match request(settings, fallback, news) {
         Ok(request) => request,
         Err(error @ (Unusable::Unresolved(_) | Unusable::NoUrl)) => return Sent::not_delivered(error.to_string()),
         Err(error) => return Sent::Permanent(error.to_string()),
@@ -79,17 +72,16 @@ pub(super) async fn send(
     }
 }
 
-fn request(
-    settings: &SlackConfig,
-    fallback: &ChannelSettings,
-    claim: &Claim,
-    payload: &Payload,
-) -> Result<(Url, String), Unusable> {
+fn request(settings: &SlackConfig, fallback: &ChannelSettings, news: News<'_>) -> Result<(Url, String), Unusable> {
     let place = match &settings.webhook_url {
         Some(url) => url.resolve()?,
         None => fallback.slack_webhook_url.clone().ok_or(Unusable::NoUrl)?,
     };
-    Ok((target(place.expose())?, render::slack::body(settings, claim, payload)?))
+    let body = match news {
+        News::One(claim, payload) => render::slack::body(settings, claim, payload)?,
+        News::Several(digest) => digest.slack_body(settings)?,
+    };
+    Ok((target(place.expose())?, body))
 }
 
 fn classify(status: StatusCode, retry_after: Option<Duration>, answer: &str) -> Sent {

@@ -1,6 +1,6 @@
 //! The webhook: one HTTP request for each attempt.
 //!
-//! Input: the route's settings, what they fall back on, the attempt, the payload. Output: how it ended, in terms of
+//! Input: the route's settings, what they fall back on, what there is to tell. Output: how it ended, in terms of
 //! [`Sent`]. Nothing of an answer but its status and `Retry-After` is kept.
 
 use std::time::Duration;
@@ -13,11 +13,12 @@ use sqlsentinel_common::clock::wall_now;
 use sqlsentinel_common::config::{UnresolvedSetting, WebhookConfig, WebhookMethod};
 use sqlsentinel_common::secret::Secret;
 use sqlsentinel_common::settings::ChannelSettings;
-use sqlsentinel_common::store::outbox::Claim;
 
+use super::News;
 use super::http::{BadTarget, beginning, target, unanswered};
 use super::signature::{signature, timestamp};
-use crate::render::{self, Payload};
+use crate::render;
+use crate::render::webhook::Body;
 use crate::retry::{Sent, retry_after};
 
 /// How much of an answer is read; it is thrown away.
@@ -54,7 +55,7 @@ struct Request {
     method: Method,
     url: Url,
     headers: HeaderMap,
-    body: Option<String>,
+    body: Option<Body>,
 }
 
 /// Makes one attempt.
@@ -62,17 +63,16 @@ pub(super) async fn send(
     client: &Client,
     settings: &WebhookConfig,
     fallback: &ChannelSettings,
-    claim: &Claim,
-    payload: &Payload,
+    news: News<'_>,
 ) -> Sent {
-    let Request { method, url, headers, body } = match request(settings, fallback, claim, payload) {
+    let Request { method, url, headers, body } = match request(settings, fallback, news) {
         Ok(request) => request,
         Err(error @ (Unusable::Unresolved(_) | Unusable::NoUrl)) => return Sent::not_delivered(error.to_string()),
         Err(error) => return Sent::Permanent(error.to_string()),
     };
     let request = client.request(method, url).headers(headers);
     let request = match body {
-        Some(body) => request.body(body),
+        Some(body) => request.body(body.text),
         None => request,
     };
     match request.send().await {
@@ -81,12 +81,7 @@ pub(super) async fn send(
     }
 }
 
-fn request(
-    settings: &WebhookConfig,
-    fallback: &ChannelSettings,
-    claim: &Claim,
-    payload: &Payload,
-) -> Result<Request, Unusable> {
+fn request(settings: &WebhookConfig, fallback: &ChannelSettings, news: News<'_>) -> Result<Request, Unusable> {
     let place = match &settings.url {
         Some(url) => url.resolve()?,
         None => fallback.webhook_url.clone().ok_or(Unusable::NoUrl)?,
@@ -94,26 +89,34 @@ fn request(
     let url = target(place.expose())?;
     let (method, body) = match settings.method {
         WebhookMethod::Get => (Method::GET, None),
-        WebhookMethod::Post => (Method::POST, Some(render::webhook_body(claim, payload)?)),
-        WebhookMethod::Put => (Method::PUT, Some(render::webhook_body(claim, payload)?)),
-        WebhookMethod::Patch => (Method::PATCH, Some(render::webhook_body(claim, payload)?)),
+        WebhookMethod::Post => (Method::POST, Some(body(settings, news)?)),
+        WebhookMethod::Put => (Method::PUT, Some(body(settings, news)?)),
+        WebhookMethod::Patch => (Method::PATCH, Some(body(settings, news)?)),
     };
     // A secret that is meant for one receiver is not shown to another.
     let is_theirs = fallback.webhook_url.as_ref().is_some_and(|url| url.expose().trim() == place.expose().trim());
     let login = fallback.webhook_auth_header.as_ref().filter(|_| is_theirs);
-    Ok(Request { method, url, headers: headers(settings, login, claim, body.as_deref())?, body })
+    Ok(Request { method, url, headers: headers(settings, login, news, body.as_ref())?, body })
+}
+
+fn body(settings: &WebhookConfig, news: News<'_>) -> Result<Body, serde_json::Error> {
+    match news {
+        News::One(claim, payload) => render::webhook::body(settings, claim, payload),
+        News::Several(digest) => Ok(Body { text: digest.webhook_body()?, is_json: true }),
+    }
 }
 
 /// Ours say what the outbox promises, so they stand above those of the settings.
 fn headers(
     settings: &WebhookConfig,
     login: Option<&Secret>,
-    claim: &Claim,
-    body: Option<&str>,
+    news: News<'_>,
+    body: Option<&Body>,
 ) -> Result<HeaderMap, Unusable> {
     let mut headers = HeaderMap::new();
-    if body.is_some() {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(body) = body {
+        let of_text = if body.is_json { "application/json" } else { "text/plain; charset=utf-8" };
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(of_text));
     }
     if let Some(login) = login {
         let (header, text) = login_header(login.expose());
@@ -123,13 +126,13 @@ fn headers(
         let header = HeaderName::try_from(name.as_str()).map_err(|_| Unusable::HeaderName(name.clone()))?;
         headers.insert(header.clone(), secret_value(header, setting.resolve()?.expose())?);
     }
-    headers.insert(IDEMPOTENCY_KEY, HeaderValue::try_from(claim.notification_id.to_string())?);
-    if claim.possible_duplicate {
+    headers.insert(IDEMPOTENCY_KEY, HeaderValue::try_from(news.key())?);
+    if news.possible_duplicate() {
         headers.insert(POSSIBLE_DUPLICATE, HeaderValue::from_static("true"));
     }
     if let Some(secret) = &settings.secret {
         let now = timestamp(wall_now());
-        let signature = signature(&secret.resolve()?, &now, body.unwrap_or_default());
+        let signature = signature(&secret.resolve()?, &now, body.map_or("", |body| &body.text));
         headers.insert(TIMESTAMP, HeaderValue::try_from(now)?);
         headers.insert(SIGNATURE, HeaderValue::try_from(signature)?);
     }
@@ -173,7 +176,37 @@ pub(super) fn asked_to_wait(headers: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use sqlsentinel_common::config::{Setting, Template};
+
     use super::*;
+    use crate::render::samples::{claim, payload};
+
+    #[test]
+    fn a_body_of_ones_own_is_signed_and_has_the_type_of_what_it_holds() -> Result<(), Box<dyn std::error::Error>> {
+        let news = (claim(), payload());
+        let request = |template: &str, own: Option<&str>| {
+            let settings = WebhookConfig {
+                url: Some(Setting::literal("https://example.com")),
+                headers: own.map(|own| ("content-type".to_owned(), Setting::literal(own))).into_iter().collect(),
+                secret: Some(Setting::literal("s")),
+                body: Some(Template::body(template)?),
+                ..WebhookConfig::default()
+            };
+            let request = request(&settings, &ChannelSettings::default(), News::One(&news.0, &news.1))?;
+            Ok::<_, Box<dyn std::error::Error>>((request.headers, request.body.map(|body| body.text)))
+        };
+        for (template, own, of_text, text) in [
+            ("{{ [actual_value]|tojson }}", None, "application/json", "[8500.10]"),
+            ("{{ alert_name }}!", None, "text/plain; charset=utf-8", "revenue!"),
+            ("<a>{{ alert_name }}</a>", Some("text/xml"), "text/xml", "<a>revenue</a>"),
+        ] {
+            let (headers, body) = request(template, own)?;
+            assert_eq!((&headers[CONTENT_TYPE], body.as_deref()), (&HeaderValue::from_static(of_text), Some(text)));
+            let time = headers[TIMESTAMP].to_str()?;
+            assert_eq!(headers[SIGNATURE], signature(&Secret::new("s"), time, text));
+        }
+        Ok(())
+    }
 
     #[test]
     fn each_status_has_its_class() -> Result<(), InvalidHeaderValue> {

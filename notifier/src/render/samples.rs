@@ -1,5 +1,7 @@
 //! A notification for the tests of the renderers, with everything in it that a receiver must not take for markup.
 
+use std::collections::BTreeMap;
+
 use sqlsentinel_common::alert::SourceName;
 use sqlsentinel_common::ids::{ExecutionId, NotificationId};
 use sqlsentinel_common::outcome::RunStatus;
@@ -25,6 +27,8 @@ pub(crate) fn claim() -> Claim {
         attempt: 1,
         possible_duplicate: false,
         created_at: Timestamp::from_micros(1_767_225_661_000_000),
+        first_attempt_at: Timestamp::from_micros(1_767_225_662_000_000),
+        fallback_for: None,
         claimed_at: Timestamp::from_micros(1_767_225_662_000_000),
         token: String::new(),
     }
@@ -41,5 +45,8 @@ pub(crate) fn payload() -> Payload {
         truncated: false,
         error: None,
         consecutive_errors: 0,
+        labels: BTreeMap::new(),
+        severity: None,
+        runbook: None,
     }
 }

@@ -1,15 +1,15 @@
-//! A notification as a message to Slack. Pure.
+//! A notification as a message to Slack. Pure, but for the warning about a template that is of no use.
 //!
 //! Everything is escaped as Slack asks, and sent as `verbatim`: nothing that a query's row holds can mention anybody
 //! (`<!channel>`, `@here`) or become a link.
 
 use serde_json::{Value, json};
-use sqlsentinel_common::config::SlackConfig;
+use sqlsentinel_common::config::{Escape, SlackConfig};
 use sqlsentinel_common::outcome::RunStatus;
 use sqlsentinel_common::store::outbox::Claim;
 
-use super::Payload;
-use super::words::{POSSIBLE_DUPLICATE, TRUNCATED, facts, news, origin, value};
+use super::words::{POSSIBLE_DUPLICATE, TRUNCATED, about, facts, news, origin, value};
+use super::{Payload, custom};
 
 /// Slack's limits, in characters as they are sent, with room for what we add.
 const LONGEST_HEADER: usize = 140;
@@ -19,17 +19,32 @@ const LONGEST_SECTION: usize = 2900;
 const RED: &str = "#d00000";
 const GREEN: &str = "#36a64f";
 
+/// How many sections a template's text may fill.
+const MOST_SECTIONS: usize = 10;
+
 /// The JSON for this attempt.
 pub fn body(settings: &SlackConfig, claim: &Claim, payload: &Payload) -> Result<String, serde_json::Error> {
-    let mut blocks = vec![
-        json!({"type": "header", "text": {"type": "plain_text", "text": escaped(&headline(claim), LONGEST_HEADER)}}),
-        json!({"type": "section", "fields": fields(payload)}),
-    ];
-    if !payload.context.is_empty() {
-        blocks.push(json!({"type": "section", "text": markdown(&context(payload))}));
+    let (own, remark) = match &settings.body {
+        None => (None, None),
+        Some(template) => match custom::text(template, "body", Escape::Slack, claim, payload) {
+            Ok(text) => (Some(text), None),
+            Err(remark) => (None, Some(remark)),
+        },
+    };
+    let header = escaped(&headline(claim), LONGEST_HEADER);
+    let mut blocks = vec![json!({"type": "header", "text": {"type": "plain_text", "text": header}})];
+    let section = |text: &str| json!({"type": "section", "text": markdown(text)});
+    match own {
+        Some(text) => blocks.extend(sections(&text).iter().map(|text| section(text))),
+        None => {
+            blocks.push(json!({"type": "section", "fields": fields(claim, payload)}));
+            if !payload.context.is_empty() {
+                blocks.push(section(&context(payload)));
+            }
+        }
     }
-    blocks.push(json!({"type": "context", "elements": [markdown(&remarks(claim, payload))]}));
-    let summary = format!("{}: {} - Status: {}", news(claim), claim.alert_name, payload.status);
+    blocks.push(json!({"type": "context", "elements": [markdown(&remarks(claim, payload, remark))]}));
+    let summary = format!("{}: {} - Status: {}", news(claim), about(claim), payload.status);
     let summary = escaped(&summary, LONGEST_FIELD);
     let mut message = json!({
         "text": summary,
@@ -45,22 +60,28 @@ pub fn body(settings: &SlackConfig, claim: &Claim, payload: &Payload) -> Result<
     serde_json::to_string(&message)
 }
 
-/// The alert's name; another kind of news says what it is.
+/// What it is about; another kind of news than an alert says so first.
 fn headline(claim: &Claim) -> String {
     match news(claim).as_str() {
-        "Alert" => claim.alert_name.clone(),
-        news => format!("{news}: {}", claim.alert_name),
+        "Alert" => about(claim),
+        news => format!("{news}: {}", about(claim)),
     }
 }
 
-fn fields(payload: &Payload) -> Vec<Value> {
+fn fields(claim: &Claim, payload: &Payload) -> Vec<Value> {
     let status = ("Status", format!("{} {}", emoji(payload.status), payload.status));
-    let others = facts(payload).into_iter().filter(|(name, _)| *name != "Status");
+    let others = facts(claim, payload).into_iter().filter(|(name, _)| *name != "Status");
     let field = |(name, value): (&str, String)| {
         let value = if name == "Status" { value } else { escaped(&value, LONGEST_FIELD) };
         markdown(&format!("*{name}:*\n{value}"))
     };
-    std::iter::once(status).chain(others).map(field).collect()
+    let mut fields: Vec<Value> = std::iter::once(status).chain(others).map(field).collect();
+    fields.extend(payload.runbook.as_ref().map(|url| {
+        // What would end the link's address, or name it, is written as URLs may write it.
+        let url = escaped(&url.replace('<', "%3C").replace('>', "%3E").replace('|', "%7C"), LONGEST_FIELD);
+        markdown(&format!("*Runbook:*\n<{url}>"))
+    }));
+    fields
 }
 
 fn context(payload: &Payload) -> String {
@@ -76,8 +97,9 @@ fn context(payload: &Payload) -> String {
     text
 }
 
-fn remarks(claim: &Claim, payload: &Payload) -> String {
+fn remarks(claim: &Claim, payload: &Payload, template: Option<String>) -> String {
     let mut remarks = vec![origin(claim, payload)];
+    remarks.extend(template.map(|remark| escaped(&remark, LONGEST_FIELD)));
     if payload.truncated {
         remarks.push(TRUNCATED.to_owned());
     }
@@ -85,6 +107,42 @@ fn remarks(claim: &Claim, payload: &Payload) -> String {
         remarks.push(format!(":warning: {POSSIBLE_DUPLICATE}"));
     }
     remarks.join("\n")
+}
+
+/// `text`, whose values are escaped already, in pieces of whole lines that Slack takes; the end of a line that is too
+/// long for it, and of a text that is, is left out.
+fn sections(text: &str) -> Vec<String> {
+    let mut sections: Vec<(usize, String)> = vec![(0, String::new())];
+    for line in text.trim_end().split_inclusive('\n') {
+        let mut line = line.to_owned();
+        let mut length = line.chars().count();
+        if length > LONGEST_SECTION {
+            line = cut(&line, LONGEST_SECTION);
+            length = line.chars().count();
+        }
+        match sections.last_mut() {
+            Some((filled, section)) if *filled + length <= LONGEST_SECTION => {
+                *filled += length;
+                section.push_str(&line);
+            }
+            _ => sections.push((length, line)),
+        }
+    }
+    sections.retain(|(_, section)| !section.trim().is_empty());
+    if sections.len() > MOST_SECTIONS {
+        sections.truncate(MOST_SECTIONS);
+        sections.push((0, "…".to_owned()));
+    }
+    sections.into_iter().map(|(_, section)| section).collect()
+}
+
+/// The beginning of `line`, which ends with no part of an entity.
+fn cut(line: &str, longest: usize) -> String {
+    let mut kept: String = line.chars().take(longest).collect();
+    if let Some(at) = kept.rfind('&').filter(|at| !kept[*at..].contains(';')) {
+        kept.truncate(at);
+    }
+    kept + "…\n"
 }
 
 /// A text with Slack's markup, in which no name is looked for.
@@ -132,10 +190,12 @@ fn escaped(text: &str, longest: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use sqlsentinel_common::config::Template;
+
     use super::super::samples::{claim, payload};
     use super::*;
 
-    const PLAIN: SlackConfig = SlackConfig { webhook_url: None, username: None, slack_channel: None };
+    const PLAIN: SlackConfig = SlackConfig { webhook_url: None, username: None, slack_channel: None, body: None };
 
     fn message(settings: &SlackConfig, claim: &Claim, payload: &Payload) -> serde_json::Result<Value> {
         serde_json::from_str(&body(settings, claim, payload)?)
@@ -202,6 +262,61 @@ mod tests {
         assert_eq!(message["blocks"][0]["text"]["text"], "Error resolved: revenue");
         assert_eq!(message["blocks"][1]["fields"][0]["text"], "*Status:*\n:large_green_circle: OK");
         assert!(message.to_string().contains(POSSIBLE_DUPLICATE), "{message}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_body_stands_between_the_headline_and_the_last_line() -> Result<(), Box<dyn std::error::Error>> {
+        let template = Template::body("<!here> *{{ actual_value }}* in {{ context.region }}")?;
+        let settings = SlackConfig { body: Some(template), ..PLAIN };
+        let claim = Claim { possible_duplicate: true, ..claim() };
+        let message = message(&settings, &claim, &payload())?;
+        assert_eq!(message["blocks"].as_array().map(Vec::len), Some(3));
+        let text = &message["blocks"][1]["text"];
+        assert_eq!(text["text"], "<!here> *8500.10* in &lt;b&gt;eu&lt;/b&gt; &amp; &lt;!channel&gt;");
+        assert!(message["blocks"][2].to_string().contains(POSSIBLE_DUPLICATE), "{message}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_body_that_is_of_no_use_leaves_the_standard_message_with_a_remark() -> Result<(), Box<dyn std::error::Error>> {
+        let settings = SlackConfig { body: Some(Template::body("{{ context['<!channel>'] }}")?), ..PLAIN };
+        let text = body(&settings, &claim(), &payload())?;
+        let (own, plain): (Value, _) = (serde_json::from_str(&text)?, message(&PLAIN, &claim(), &payload())?);
+        assert_eq!((&own["blocks"][1], &own["blocks"][2]), (&plain["blocks"][1], &plain["blocks"][2]));
+        let remark = own["blocks"][3].to_string();
+        assert!(remark.contains("cannot be used here") && !text.contains('<'), "{remark}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_long_body_is_cut_between_lines_and_entities() {
+        let line = "&amp;".repeat(100) + "\n";
+        let lines = sections(&line.repeat(20));
+        assert!(lines.len() > 1 && lines.iter().all(|section| section.chars().count() <= 3_000));
+        assert_eq!(lines.concat(), line.repeat(20).trim_end());
+        let long = sections(&"x&amp;".repeat(1_000)).concat();
+        assert!(long.chars().count() <= 3_000 && (long.ends_with(";…\n") || long.ends_with("x…\n")), "{long}");
+        assert_eq!(sections(&"x\n".repeat(30_000)).len(), MOST_SECTIONS + 1);
+    }
+
+    #[test]
+    fn a_runbook_is_a_link_and_the_alerts_labels_are_texts() -> serde_json::Result<()> {
+        let mut payload = payload();
+        payload.severity = Some(sqlsentinel_common::alert::Severity::Critical);
+        payload.runbook = Some("https://wiki/a?x=<1>|@here&y".to_owned());
+        payload.labels.insert("team".to_owned(), "<!here>".to_owned());
+        let message = message(&PLAIN, &claim(), &payload)?;
+        let fields = message["blocks"][1]["fields"].as_array().cloned().unwrap_or_default();
+        let texts: Vec<_> = fields.iter().skip(4).map(|field| field["text"].as_str().unwrap_or_default()).collect();
+        assert_eq!(
+            texts,
+            [
+                "*Severity:*\ncritical",
+                "*Labels:*\nteam=&lt;!here&gt;",
+                "*Runbook:*\n<https://wiki/a?x=%3C1%3E%7C@here&amp;y>"
+            ]
+        );
         Ok(())
     }
 

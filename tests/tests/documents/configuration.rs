@@ -41,11 +41,8 @@ const PLACES: [(&str, &str, &str); 7] = [
 /// No known key is near to it, so the error lists them all.
 const NONSENSE: &str = "qqqqqqqq";
 
-fn problems(file: &str, key: &str) -> Vec<ConfigProblem> {
-    load_str(&file.replacen('@', &format!("{key}: 1"), 1), "test.yaml", &|_| None)
-        .err()
-        .map(|errors| errors.0)
-        .unwrap_or_default()
+fn problems(file: &str, line: &str) -> Vec<ConfigProblem> {
+    load_str(&file.replacen('@', line, 1), "test.yaml", &|_| None).err().map(|errors| errors.0).unwrap_or_default()
 }
 
 fn described(document: &str, title: &str) -> Result<BTreeSet<String>> {
@@ -59,24 +56,39 @@ fn described(document: &str, title: &str) -> Result<BTreeSet<String>> {
 fn the_keys_that_are_described_are_those_that_work() -> Result<()> {
     let document = read("docs/reference/config.md")?;
     for (title, _, file) in PLACES {
-        let problem = problems(file, NONSENSE).into_iter().find(|problem| problem.message.contains(NONSENSE));
-        let known: BTreeSet<String> = codes(&problem.context(title)?.help).into_iter().collect();
-        assert_eq!(described(&document, title)?, known, "{title}");
+        assert_eq!(described(&document, title)?, known(file).context(title)?, "{title}");
+    }
+    Ok(())
+}
+
+/// The keys that may stand at the `@` of `file`.
+fn known(file: &str) -> Option<BTreeSet<String>> {
+    let problems = problems(file, &format!("{NONSENSE}: 1"));
+    let problem = problems.into_iter().find(|problem| problem.message.contains(NONSENSE))?;
+    Some(codes(&problem.help).into_iter().collect())
+}
+
+#[test]
+fn a_named_channel_has_the_keys_of_an_entry_and_its_limits() -> Result<()> {
+    let limits = described(&read("docs/reference/config.md")?, "channels")?;
+    assert!(!limits.is_empty());
+    for (title, _, entry) in PLACES.into_iter().filter(|(title, ..)| title.starts_with("channel:")) {
+        let named = format!("channels:\n  x:\n    {title}\n    @\nalerts: []\n");
+        let of_entry = known(entry).context(title)?;
+        assert_eq!(known(&named).context(title)?, of_entry.union(&limits).cloned().collect(), "{title}");
     }
     Ok(())
 }
 
 #[test]
-fn the_keys_that_are_not_supported_yet_are_refused_by_name() -> Result<()> {
-    let rows = section(&read("docs/reference/config.md")?, "Not supported yet")?.rows;
-    assert_eq!(rows.len(), PLACES.len());
-    for (_, place, file) in PLACES {
-        let keys = rows.iter().find(|row| row[0] == place).map(|row| codes(&row[1])).context(place)?;
-        for key in keys {
-            let refusal = format!("`{key}` is not supported yet");
-            let problems = problems(file, &key);
-            assert!(problems.iter().any(|problem| problem.message == refusal), "{place}: {key}: {problems:?}");
-        }
+fn every_error_that_is_described_is_what_is_said() -> Result<()> {
+    let rows = section(&read("docs/reference/config.md")?, "Errors")?.rows;
+    assert!(rows.len() > 20, "{rows:?}");
+    for row in rows {
+        let (_, _, file) = PLACES.into_iter().find(|(_, place, _)| *place == row[0]).context(row[0].clone())?;
+        let line = codes(&row[1]).pop().context("no line")?;
+        let problems = problems(file, &line);
+        assert!(problems.iter().any(|problem| problem.message == row[2]), "{line}: {}: {problems:#?}", row[2]);
     }
     Ok(())
 }

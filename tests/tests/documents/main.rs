@@ -9,4 +9,6 @@ mod metrics;
 mod mysql_role;
 mod roles;
 mod samples;
+mod schema;
 mod state_database;
+mod templates;

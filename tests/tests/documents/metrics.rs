@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use prometheus::Registry;
 use prometheus::proto::MetricType;
 use sqlsentinel_common::outcome::RunStatus;
+use sqlsentinel_common::reload::ReloadMetrics;
 
 use crate::markdown::{codes, read, section};
 
@@ -54,6 +55,7 @@ fn all_shown(registry: &Registry) -> Result<()> {
 #[test]
 fn the_metrics_of_every_process_are_those_described() -> Result<()> {
     let registry = sqlsentinel_common::metrics::registry("worker", "1.2.3")?;
+    ReloadMetrics::register(&registry)?;
     assert_eq!(registered(&registry), described("Every process")?);
     Ok(())
 }
@@ -62,7 +64,7 @@ fn the_metrics_of_every_process_are_those_described() -> Result<()> {
 fn the_coordinators_metrics_are_those_described() -> Result<()> {
     let registry = Registry::new();
     let metrics = sqlsentinel_coordinator::metrics::Metrics::register(&registry)?;
-    for labelled in [&metrics.scheduler_job_runs, &metrics.gap_fires, &metrics.fires_expired] {
+    for labelled in [&metrics.scheduler_job_runs, &metrics.gap_fires, &metrics.fires_expired, &metrics.purged_rows] {
         labelled.with_label_values(&["a"]).inc();
     }
     all_shown(&registry)?;

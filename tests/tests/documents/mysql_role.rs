@@ -1,7 +1,7 @@
 //! The GRANTs of the guide, run on a real MariaDB: the reader reads, and does nothing else.
 
 use anyhow::{Context, Result, ensure};
-use sqlsentinel_common::alert::SourceName;
+use sqlsentinel_common::alert::{QueryOptions, SourceName};
 use sqlsentinel_common::config::normalise_database_url;
 use sqlsentinel_common::ids::ExecutionId;
 use sqlsentinel_tests::mariadb::Mariadb;
@@ -40,7 +40,13 @@ async fn the_readers_account_reads_and_does_nothing_else() -> Result<()> {
     for table in ["orders", "later"] {
         let query = format!("SELECT 'OK' AS status, COUNT(*) AS actual_value FROM {table}");
         let timeout = std::time::Duration::from_secs(30);
-        let run = Run { alert_name: "a", execution_id: ExecutionId::manual(), query: &query, timeout };
+        let run = Run {
+            alert_name: "a",
+            execution_id: ExecutionId::manual(),
+            query: &query,
+            options: &QueryOptions::default(),
+            timeout,
+        };
         assert_eq!(run_once(&source, &run, &CancellationToken::new()).await?.error, None, "{table}");
     }
     for statement in [

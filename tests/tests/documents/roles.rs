@@ -1,11 +1,11 @@
 //! The GRANTs of the guide, run on a real PostgreSQL: roles can do what they are for, and nothing else.
 
 use anyhow::{Context, Result, ensure};
-use sqlsentinel_common::alert::SourceName;
+use sqlsentinel_common::alert::{AlertDefinition, QueryOptions, SourceName};
 use sqlsentinel_common::config::{load_str, normalise_database_url};
 use sqlsentinel_common::ids::ExecutionId;
 use sqlsentinel_common::messages::{OutcomeMessage, decode};
-use sqlsentinel_common::outcome::Verdict;
+use sqlsentinel_common::outcome::{InstanceVerdict, RunStatus, Verdict};
 use sqlsentinel_common::store::silences::{Past, SilenceRequest};
 use sqlsentinel_common::store::{Store, StoreRole};
 use sqlsentinel_notifier::record::Recorder;
@@ -64,7 +64,8 @@ impl Scene {
 async fn verdict(url: &str, query: &str) -> Result<Verdict> {
     let source = Source::open(SourceName::default_source(), &normalise_database_url(url)?, 1)?;
     let timeout = std::time::Duration::from_secs(30);
-    let run = Run { alert_name: "a", execution_id: ExecutionId::manual(), query, timeout };
+    let run =
+        Run { alert_name: "a", execution_id: ExecutionId::manual(), query, options: &QueryOptions::default(), timeout };
     Ok(run_once(&source, &run, &CancellationToken::new()).await?)
 }
 
@@ -118,6 +119,20 @@ async fn the_state_databases_roles_have_what_each_process_needs() -> Result<()> 
     let definition = load_str(ALERT, "test.yaml", &|_| None)?.alerts.swap_remove(0).definition;
     let notifier = scene.store("sqlsentinel_notifier")?;
     Recorder::new(notifier.clone()).record_manual(&definition, &outcome).await?;
+    // An instance that has ended is forgotten: a notifier's only right to delete.
+    let many = load_str(&ALERT.replace("query: q", "query: q, instance_key: region"), "test.yaml", &|_| None)?;
+    let many = AlertDefinition { name: "regions".to_owned(), ..many.alerts[0].definition.clone() };
+    for (minute, status) in [(1, RunStatus::Alert), (2, RunStatus::Ok)] {
+        let row = InstanceVerdict::new("eu".to_owned(), Verdict::bare(status));
+        let run = OutcomeMessage {
+            execution_id: ExecutionId::manual(),
+            alert_name: many.name.clone(),
+            scheduled_for: outcome.scheduled_for.plus(std::time::Duration::from_secs(60 * minute)),
+            verdict: Verdict { instances: vec![row], ..Verdict::bare(status) },
+            ..outcome.clone()
+        };
+        Recorder::new(notifier.clone()).record_manual(&many, &run).await?;
+    }
     notifier.outbox_backlog().await?;
     notifier.untold("", 1).await?;
     let duration = std::time::Duration::from_secs(60);
@@ -128,8 +143,8 @@ async fn the_state_databases_roles_have_what_each_process_needs() -> Result<()> 
     scene.refuses("sqlsentinel_notifier", "sqlsentinel", "DELETE FROM sqlsentinel_fires").await?;
 
     let history = scene.store("sqlsentinel_history")?;
-    assert_eq!(history.history(None, 10).await?.len(), 1);
-    assert_eq!(history.alert_statuses(None).await?.len(), 1);
+    assert_eq!(history.history(None, 10).await?.len(), 3);
+    assert_eq!(history.alert_statuses(None).await?.len(), 2);
     assert_eq!(history.silences(None, Past::Included).await?.len(), 1);
     scene.refuses("sqlsentinel_history", "sqlsentinel", "UPDATE sqlsentinel_state SET alert_name = ''").await?;
     Ok(())

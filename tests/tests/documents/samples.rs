@@ -1,14 +1,16 @@
 //! Samples of configurations, messages, health reports and log lines.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use sqlsentinel_common::config::{self, SlackConfig};
+use sqlsentinel_common::config::SlackConfig;
 use sqlsentinel_common::health::HealthReport;
 use sqlsentinel_common::messages::{Job, OutcomeMessage, Versioned, decode};
+use sqlsentinel_common::settings::ConfigSettings;
 use sqlsentinel_common::store::outbox::{Claim, NoticeKind};
 use sqlsentinel_common::timestamp::Timestamp;
+use sqlsentinel_notifier::render::digest::Digest;
 use sqlsentinel_notifier::render::{Payload, email, slack, webhook_body};
 use sqlsentinel_tests::programs::root;
 
@@ -18,11 +20,26 @@ const LEVELS: [&str; 5] = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"];
 
 #[test]
 fn every_example_is_a_valid_configuration() -> Result<()> {
-    let examples = files(&root().join("examples"), "yaml")?;
-    assert!(examples.len() >= 2, "{examples:?}");
+    let folder = root().join("examples");
+    // What lies deeper is included by a file of its folder.
+    let is_whole = |path: &PathBuf| path.parent() == Some(&folder) || path.ends_with("several-files/alerts.yaml");
+    let examples: Vec<_> = files(&folder, "yaml")?.into_iter().filter(is_whole).collect();
+    assert!(examples.len() >= 3, "{examples:?}");
     for path in examples {
         check(&path, &path.display().to_string())?;
     }
+    Ok(())
+}
+
+#[test]
+fn the_example_in_several_files_is_the_same_as_a_file_and_as_a_folder() -> Result<()> {
+    let folder = root().join("examples/several-files");
+    let load = |path: &Path| ConfigSettings::from(path).load().map(|config| (config.channels, config.alerts));
+    let (channels, alerts) = load(&folder.join("alerts.yaml"))?;
+    assert_eq!(load(&folder)?, (channels.clone(), alerts.clone()));
+    assert_eq!(channels.len(), 3);
+    let names: Vec<_> = alerts.iter().map(|alert| alert.definition.name.as_str()).collect();
+    assert_eq!(names, ["payment_failures", "warehouse_freshness"]);
     Ok(())
 }
 
@@ -44,7 +61,7 @@ fn every_configuration_in_the_documents_is_valid() -> Result<()> {
 }
 
 fn check(path: &Path, name: &str) -> Result<()> {
-    match config::load(path) {
+    match ConfigSettings::from(path).load() {
         Ok(config) if config.warnings.is_empty() => Ok(()),
         Ok(config) => bail!("{name}: {:?}", config.warnings),
         Err(errors) => bail!("{name}: {errors}"),
@@ -53,11 +70,11 @@ fn check(path: &Path, name: &str) -> Result<()> {
 
 #[test]
 fn every_sample_in_json_says_what_it_is_a_sample_of() -> Result<()> {
-    let known =
-        ["json job", "json outcome", "json dead-letter", "json webhook", "json slack", "json health", "json log"];
+    let known = ["job", "outcome", "dead-letter", "webhook", "digest", "slack", "health", "log"]
+        .map(|mark| format!("json {mark}"));
     for document in documents()? {
         for block in blocks(&std::fs::read_to_string(&document)?) {
-            let known = !block.mark.starts_with("json") || known.contains(&block.mark.as_str());
+            let known = !block.mark.starts_with("json") || known.contains(&block.mark);
             assert!(known, "{}:{}: `{}` is checked by nobody", document.display(), block.line, block.mark);
         }
     }
@@ -111,6 +128,20 @@ fn webhooks_are_as_the_notifier_renders_them() -> Result<()> {
     Ok(())
 }
 
+/// The notifications of the webhooks, as one message.
+#[test]
+fn a_digest_is_as_the_notifier_renders_it() -> Result<()> {
+    let sample: Value = serde_json::from_str(&samples(&read("docs/reference/channels.md")?, "json digest")?.remove(0))?;
+    let webhooks = samples(&read("docs/reference/messages.md")?, "json webhook")?;
+    let notice =
+        |webhook: &String| anyhow::Ok((claim(&serde_json::from_str(webhook)?)?, serde_json::from_str(webhook)?));
+    let notices = webhooks.iter().take(2).map(notice).collect::<Result<Vec<_>>>()?;
+    let id = sample["digest_id"].as_str().unwrap_or_default().parse()?;
+    let rendered: Value = serde_json::from_str(&Digest { id, notices: &notices }.webhook_body()?)?;
+    assert_eq!(rendered, sample, "{rendered:#}");
+    Ok(())
+}
+
 /// The notification of the first webhook, as the other channels tell it.
 #[test]
 fn messages_for_people_are_as_the_notifier_renders_them() -> Result<()> {
@@ -118,27 +149,27 @@ fn messages_for_people_are_as_the_notifier_renders_them() -> Result<()> {
     let (claim, payload) = (claim(&serde_json::from_str(&webhook)?)?, serde_json::from_str(&webhook)?);
     let document = read("docs/reference/channels.md")?;
 
-    let mail = email::mail(None, &claim, &payload);
+    let mail = email::mail(None, None, &claim, &payload);
     assert_eq!(samples(&document, "text mail")?, [format!("Subject: {}\n\n{}", mail.subject, mail.text.trim_end())]);
 
     let settings = SlackConfig {
-        webhook_url: None,
         username: Some("SQL Sentinel".to_owned()),
         slack_channel: Some("#payments".to_owned()),
+        ..SlackConfig::default()
     };
     let message: Value = serde_json::from_str(&slack::body(&settings, &claim, &payload)?)?;
     assert_eq!(serde_json::from_str::<Value>(&samples(&document, "json slack")?[0])?, message);
     Ok(())
 }
 
-fn claim(body: &Value) -> Result<Claim> {
+pub(crate) fn claim(body: &Value) -> Result<Claim> {
     let text = |key: &str| body[key].as_str().map(str::to_owned).with_context(|| format!("`{key}` is not a text"));
     let kind = text("kind")?;
     Ok(Claim {
         notification_id: text("notification_id")?.parse()?,
         execution_id: text("execution_id")?.parse()?,
         alert_name: text("alert_name")?,
-        instance: String::new(),
+        instance: body["instance"].as_str().unwrap_or_default().to_owned(),
         route_key: String::new(),
         channel: "webhook".to_owned(),
         kind: NoticeKind::ALL.into_iter().find(|known| known.as_str() == kind).context("an unknown kind")?,
@@ -148,6 +179,8 @@ fn claim(body: &Value) -> Result<Claim> {
         attempt: serde_json::from_value(body["attempt"].clone())?,
         possible_duplicate: body["possible_duplicate"].as_bool().context("not a boolean")?,
         created_at: Timestamp::default(),
+        first_attempt_at: Timestamp::default(),
+        fallback_for: body["fallback_for"].as_str().map(str::to_owned),
         claimed_at: Timestamp::default(),
         token: String::new(),
     })

@@ -33,7 +33,7 @@ pub(super) fn plan(job: &Job, delivery: u32, now: Timestamp) -> Plan {
 
 #[cfg(test)]
 mod tests {
-    use sqlsentinel_common::alert::{ConfigHash, SourceName};
+    use sqlsentinel_common::alert::{ConfigHash, QueryOptions, SourceName};
     use sqlsentinel_common::ids::ExecutionId;
     use sqlsentinel_common::messages::MESSAGE_VERSION;
 
@@ -51,6 +51,7 @@ mod tests {
             config_hash: ConfigHash::of("{}"),
             source: SourceName::default_source(),
             query: "SELECT 1".to_owned(),
+            options: QueryOptions::default(),
             timeout_ms: 30_000,
             deadline,
         };

@@ -17,6 +17,11 @@ const NAMES: &[&str] = &[
     "pg_switch_wal",
     "pg_promote",
     "pg_stat_file",
+    "pg_start_backup",
+    "pg_stop_backup",
+    "pg_stat_statements_reset",
+    "pg_truncate_visibility_map",
+    "gin_clean_pending_list",
     "pg_export_snapshot",
     "loread",
     "lowrite",
@@ -44,13 +49,25 @@ const PREFIXES: &[&str] = &[
     "pg_try_advisory",
     // Replication and statistics.
     "pg_create_",
+    "pg_copy_",
     "pg_drop_",
     "pg_logical_",
     "pg_replication_",
     "pg_stat_reset",
     "pg_wal_replay_",
+    // The server's files and logs, and its indexes' and tables' pages, which no transaction rolls back.
+    "pg_backup_",
+    "pg_log_",
+    "pg_import_",
+    "brin_summarize_",
+    "brin_desummarize_",
+    "heap_force_",
     // SQL from a text, which the guard cannot read.
     "query_to_xml",
+    "ts_stat",
+    "crosstab",
+    "connectby",
+    "xpath_table",
 ];
 
 /// Refused on MySQL and MariaDB alone, by their whole name.

@@ -75,7 +75,7 @@ pub(super) fn check_words(words: &[&TokenWithSpan]) -> Result<(), Refusal> {
         match &word.token {
             Token::Assignment => return Err(Refusal::Assignment),
             // A name like any other to MySQL: what the parser takes for a text is SQL there.
-            Token::DollarQuotedString(_) => return Err(Refusal::Unparsed("`$…$` is no quote in MySQL".to_owned())),
+            Token::DollarQuotedString(_) => return Err(Refusal::Unreadable("`$…$` is no quote in MySQL".to_owned())),
             // It may stand at the end of a query too, and a query has it for nothing else.
             _ if begins_as_a_query && is_keyword(token, "INTO") => return Err(Refusal::Into),
             _ if is_keyword(token, "LOCK") && is_keyword(next, "IN") => {

@@ -276,8 +276,10 @@ fn cells(row: &MySqlRow, cuts: &[Cut], limits: &Limits) -> Result<Row, sqlx::Err
             Some(Cut::Json) => Meaning::Json,
             _ => meaning_of(&raw.type_info()),
         };
-        value::json(meaning, bytes, limits.cell_bytes)
-            .ok_or_else(|| sqlx::Error::Protocol(format!("a value is not what a {} is", raw.type_info().name())))
+        value::json(meaning, bytes, limits.cell_bytes).ok_or_else(|| {
+            let source = format!("its value is not what a {} is: write CAST(… AS CHAR)", raw.type_info().name());
+            sqlx::Error::ColumnDecode { index: row.column(index).name().to_owned(), source: source.into() }
+        })
     };
     let columns = row.columns().iter();
     columns.map(|column| Ok((column.name().to_owned(), cell(column.ordinal())?))).collect()

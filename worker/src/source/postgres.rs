@@ -6,13 +6,13 @@
 //! so that a cell of a gigabyte stays where it is.
 
 mod classify;
+mod line;
 mod role;
 mod statement;
 
 use std::time::Duration;
 
 use futures::TryStreamExt;
-use serde::de::{Deserializer, MapAccess, Visitor};
 use sqlsentinel_common::ids::ExecutionId;
 use sqlsentinel_common::secret::Secret;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use self::classify::{Fate, classify, fate};
 use super::stock::{Kept, Stock};
 use super::{Bounds, Role, SourceError, Tag};
-use crate::answer::{Answer, Limits, Row};
+use crate::answer::{Answer, Limits};
 use crate::guard::GuardedQuery;
 
 /// How long connecting may take.
@@ -31,6 +31,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const SERVER_FIRST: Duration = Duration::from_millis(500);
 /// How long rolling back or cancelling may take before the connection is given up.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
+/// Why an answer cannot be read: its cells are texts of types whose JSON is not PostgreSQL's own, perhaps.
+const UNREADABLE: &str =
+    "a row is not the JSON that PostgreSQL makes: cast its columns to text one by one to find which it is";
+/// How values are printed, whatever the database's own settings are: alerts and their receivers know one form.
+const PRINTING: &str = "SET bytea_output = 'hex'; SET IntervalStyle = 'postgres'";
 /// The first version that can notice a client that went away while a statement runs.
 const CHECKS_ITS_CLIENT: u32 = 140_000;
 
@@ -147,6 +152,8 @@ impl Postgres {
             Ok(connected) => connected.map_err(|error| SourceError::connection(classify::text(&error)))?,
             Err(_) => return Err(SourceError::connection(format!("no connection within {CONNECT_TIMEOUT:?}"))),
         };
+        let settled = connection.execute(sqlx::raw_sql(PRINTING)).await;
+        settled.map_err(|error| SourceError::connection(classify::text(&error)))?;
         if connection.server_version_num().is_some_and(|version| version >= CHECKS_ITS_CLIENT) {
             // A worker that is killed takes its queries with it. Not every platform's server can, and it is no loss.
             if let Err(error) = connection.execute("SET client_connection_check_interval = '1s'").await {
@@ -209,44 +216,10 @@ async fn answer(connection: &mut PgConnection, sql: String, limits: &Limits) -> 
         let line = row.try_get_raw(0).map_err(AnswerError::Driver)?;
         // A database in SQL_ASCII sends whatever bytes it has.
         let line = if line.is_null() { "{}".into() } else { String::from_utf8_lossy(line.as_bytes().unwrap_or(b"{}")) };
-        let row = columns(&line).map_err(|error| AnswerError::Unreadable(format!("a row cannot be held: {error}")))?;
+        let row = line::columns(&line).ok_or_else(|| AnswerError::Unreadable(UNREADABLE.to_owned()))?;
         if !answer.push(row, limits) {
             break;
         }
     }
     Ok(answer)
-}
-
-/// The fields of a JSON object in their order, doubles included.
-fn columns(line: &str) -> Result<Row, serde_json::Error> {
-    struct Columns;
-    impl<'de> Visitor<'de> for Columns {
-        type Value = Row;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("a row as a JSON object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Row, A::Error> {
-            let mut row = Row::new();
-            while let Some(field) = fields.next_entry()? {
-                row.push(field);
-            }
-            Ok(row)
-        }
-    }
-    serde_json::Deserializer::from_str(line).deserialize_map(Columns)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_row_keeps_the_order_the_doubles_and_the_digits_of_its_columns() -> Result<(), serde_json::Error> {
-        let row = columns(r#"{"b":1.10,"a":123456789012345678901234567890.5,"b":null}"#)?;
-        let row: Vec<_> = row.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        assert_eq!(row, ["b=1.10", "a=123456789012345678901234567890.5", "b=null"]);
-        Ok(())
-    }
 }

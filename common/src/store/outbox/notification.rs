@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::ids::{ExecutionId, NotificationId};
+use crate::ids::{DigestId, ExecutionId, NotificationId};
 use crate::store::StoreError;
 use crate::timestamp::Timestamp;
 
@@ -66,6 +66,9 @@ pub enum NotificationStatus {
 }
 
 impl NotificationStatus {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Pending, Self::Sending, Self::Sent, Self::Dead, Self::Skipped];
+
     /// The name in SQL.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -120,6 +123,23 @@ impl NewNotification {
     }
 }
 
+/// Where notifications go, as limits and circuits know it.
+///
+/// A channel that has a name is one for all alerts. An entry of `notify` without a name is its alert's own: the key of
+/// its route may stand for different secrets in different alerts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Destination {
+    /// A channel of the section `channels`; its name is the route's key.
+    Named(String),
+    /// An entry of one alert.
+    Inline {
+        /// The alert.
+        alert_name: String,
+        /// The route, as the definition names it.
+        route_key: String,
+    },
+}
+
 /// Which notifications to claim, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct ClaimRequest<'a> {
@@ -127,10 +147,33 @@ pub struct ClaimRequest<'a> {
     pub limit: usize,
     /// After this time without a receipt, others may claim them.
     pub lease: Duration,
-    /// Routes that have enough under way already.
+    /// Routes that have enough under way already, whichever alert they belong to.
     pub except_routes: &'a [String],
+    /// Where nothing is to be sent at the moment, or not by this request.
+    pub except: &'a [Destination],
+    /// Only what goes there; everywhere if none.
+    pub only: Option<&'a Destination>,
     /// Only those of these alerts; all if none.
     pub only_alerts: Option<&'a [String]>,
+    /// Only what has been tried, or due, for so long.
+    pub waited_for: Option<Duration>,
+}
+
+impl ClaimRequest<'_> {
+    /// For up to `limit` of all, for `lease`.
+    pub fn new(limit: usize, lease: Duration) -> Self {
+        let (except_routes, except): (&[String], &[Destination]) = (&[], &[]);
+        Self { limit, lease, except_routes, except, only: None, only_alerts: None, waited_for: None }
+    }
+}
+
+/// Something that is due at a destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Where it goes.
+    pub destination: Destination,
+    /// For how long the oldest has been tried, or due.
+    pub waited: Duration,
 }
 
 /// One attempt at one notification, committed.
@@ -162,6 +205,10 @@ pub struct Claim {
     pub possible_duplicate: bool,
     /// When it was queued, on the database's clock.
     pub created_at: Timestamp,
+    /// When it was first claimed, on the database's clock.
+    pub first_attempt_at: Timestamp,
+    /// The route that it stands in for, if that one has given it up.
+    pub fallback_for: Option<String>,
     /// When this attempt was claimed, on the database's clock.
     pub claimed_at: Timestamp,
     /// Tells this attempt from every other one at the same notification.
@@ -173,6 +220,8 @@ pub struct Claim {
 pub struct Claims {
     /// What this sender may send now, in the order in which it became due.
     pub claims: Vec<Claim>,
+    /// The digest that is to tell them together, if they are not to be sent one by one.
+    pub digest: Option<DigestId>,
     /// When nothing was claimed: how long until something that waits is due.
     pub next_due: Option<Duration>,
 }
@@ -203,6 +252,26 @@ pub enum Receipt {
         /// Why.
         reason: &'static str,
     },
+}
+
+/// What is to be written about an attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct Settlement<'a> {
+    /// The attempt.
+    pub claim: &'a Claim,
+    /// What became of it.
+    pub receipt: &'a Receipt,
+    /// Who is to be told instead.
+    pub stand_in: Option<&'a StandIn>,
+}
+
+/// The channel that gets what another one has not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StandIn {
+    /// Its name, which is its routes' key.
+    pub route_key: String,
+    /// What kind of channel it is.
+    pub channel: &'static str,
 }
 
 /// What the outbox holds.

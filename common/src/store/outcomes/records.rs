@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::alert::ConfigHash;
 use crate::ids::ExecutionId;
 use crate::messages::OutcomeMessage;
-use crate::outcome::RunStatus;
+use crate::outcome::{RunStatus, Verdict};
 use crate::timestamp::Timestamp;
 
 /// A fire that this transaction has locked.
@@ -68,8 +68,8 @@ pub struct RecordedRun<'a> {
     pub late: bool,
 }
 
-/// What an alert is known to be in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What an alert or an instance is known to be in, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Condition {
     /// All is well.
     Ok,
@@ -97,7 +97,8 @@ impl Condition {
     }
 }
 
-/// The transition table's memory of one alert.
+/// The transition table's memory of one alert. While the alert has [instances](super::InstanceState), what is stored
+/// here of `condition` and what belongs to it is the worst of them all.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct AlertState {
     /// Which alert.
@@ -155,7 +156,7 @@ pub(super) fn execution_record(run: &RecordedRun<'_>) -> Value {
         "error_message": verdict.error.as_ref().map(|error| error.message.as_str()),
         "triggered_by": run.trigger.as_str(),
         // As text, like the exact values below: jsonb would rewrite the numbers in it.
-        "context_data": (!verdict.context.is_empty()).then(|| json!(verdict.context).to_string()),
+        "context_data": context(verdict),
         "scheduled_for": run.scheduled_for.as_micros(),
         "config_hash": run.config_hash,
         "source": outcome.source,
@@ -167,6 +168,23 @@ pub(super) fn execution_record(run: &RecordedRun<'_>) -> Value {
         "threshold_json": verdict.threshold.as_ref().map(Value::to_string),
         "truncated": i64::from(verdict.truncated),
     })
+}
+
+/// How many instances that are in `ALERT` the history names.
+const NAMED_INSTANCES: usize = 100;
+
+/// The row's other columns; of several rows, how many there were, how many said `ALERT`, and which those are.
+fn context(verdict: &Verdict) -> Option<String> {
+    if verdict.instances.is_empty() {
+        return (!verdict.context.is_empty()).then(|| json!(verdict.context).to_string());
+    }
+    let alerting = verdict.instances.iter().filter(|row| row.status == RunStatus::Alert);
+    let names: Vec<&str> = alerting.map(|row| row.instance.as_str()).collect();
+    let named = &names[..names.len().min(NAMED_INSTANCES)];
+    Some(
+        json!({ "instances": verdict.instances.len(), "alerting": names.len(), "alerting_instances": named })
+            .to_string(),
+    )
 }
 
 pub(super) fn state_record(state: &AlertState) -> Value {

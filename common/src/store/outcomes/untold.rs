@@ -84,6 +84,7 @@ fn last_word(row: &AnyRow) -> Result<LastWord, StoreError> {
                 .map(|json| serde_json::from_str(&json).map_err(StoreError::corrupt))
                 .transpose()?
                 .unwrap_or_default(),
+            instances: Vec::new(),
             truncated: row.try_get::<i64, _>(8)? != 0,
             error,
         },

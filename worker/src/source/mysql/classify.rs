@@ -26,6 +26,9 @@ pub(super) fn fate(error: &Error) -> Fate {
 
 /// The run's error, where `elapsed` of `limit` had passed.
 pub(super) fn classify(error: &Error, elapsed: Duration, limit: Duration) -> SourceError {
+    if let Error::ColumnDecode { index, source } = error {
+        return SourceError::Query(format!("column `{index}` cannot be read: {source}"));
+    }
     let Some(number) = number(error) else { return SourceError::connection(text(error)) };
     let overdue = elapsed >= limit.saturating_sub(Duration::from_millis(50));
     match number {
@@ -67,4 +70,20 @@ pub(super) fn text(error: &Error) -> String {
 fn number(error: &Error) -> Option<u16> {
     let database = error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>()?;
     Some(database.number())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_cannot_be_read_is_the_querys_error_and_says_which_and_a_lost_connection_is_not() {
+        let unreadable =
+            Error::ColumnDecode { index: "v".to_owned(), source: "its value is not what a VECTOR is".into() };
+        let query = SourceError::Query("column `v` cannot be read: its value is not what a VECTOR is".to_owned());
+        assert_eq!(classify(&unreadable, Duration::ZERO, Duration::MAX), query);
+        assert_eq!(fate(&unreadable), Fate::Lost, "rows may still be on the way");
+        let lost = classify(&Error::WorkerCrashed, Duration::ZERO, Duration::MAX);
+        assert!(matches!(lost, SourceError::Connection(_)), "{lost:?}");
+    }
 }

@@ -81,10 +81,20 @@ pub(super) fn wrap(query: &GuardedQuery<'_>, alert_name: &str, limits: &Limits) 
     format!(
         "{leading}SELECT CASE WHEN octet_length(line) <= {limit} THEN line ELSE (\
          SELECT json_object_agg(key, CASE WHEN octet_length(value::text) <= {limit} THEN value \
-         ELSE to_json(left(value #>> '{{}}', {one_more})) END)::text FROM json_each(line::json)) END \
+         ELSE to_json(left(value #>> '{{}}', {one_more})) END)::text FROM json_each({})) END \
          FROM (SELECT row_to_json(answer.*)::text AS line FROM (\n{body}\n) AS answer OFFSET 0) AS lines \
-         /* sqlsentinel:{tag} */"
+         /* sqlsentinel:{tag} */",
+        with_visible_nuls("line")
     )
+}
+
+/// The JSON in the column `text`, where NUL is the six characters that it is shown as in the end: a text of PostgreSQL's
+/// cannot hold it, so a row with one in a column of JSON could not be taken apart.
+///
+/// An escape has an odd number of backslashes. The literals mean the same whatever `standard_conforming_strings` is.
+fn with_visible_nuls(text: &str) -> String {
+    let (escaped, spelled) = (r"E'(?<!\\\\)((?:\\\\\\\\)*)\\\\u0000'", r"E'\\1\\\\\\\\u0000'");
+    format!("regexp_replace({text}, {escaped}, {spelled}, 'g')::json")
 }
 
 #[cfg(test)]

@@ -1,0 +1,21 @@
+//! The whole cluster with real servers: the road of an alert, and what holds while parts of it fail.
+
+mod figures;
+mod instances;
+mod judging;
+mod lanes;
+mod leadership;
+mod lease;
+mod notifiers;
+mod planning;
+mod processes;
+mod reach;
+mod reload;
+mod road;
+mod road_mysql;
+mod rolling_restart;
+mod secrets;
+mod state_database;
+mod streams;
+mod worker_jobs;
+mod workers;

@@ -1,0 +1,13 @@
+//! The state database: what is written, kept, taken over and read again, on SQLite and PostgreSQL.
+
+mod fires;
+mod golden;
+mod instances;
+mod judging_migration;
+mod leadership;
+mod migrate;
+mod outbox;
+mod outcomes;
+mod retention;
+mod silences;
+mod takeover;

@@ -1,0 +1,7 @@
+//! Target databases: what queries return from each, what is refused, and what a run may cost.
+
+mod instances;
+mod mysql;
+mod postgres;
+mod refused;
+mod types_postgres;
