@@ -94,6 +94,7 @@ impl Bus {
         let reporter = Reporter::new(name, settings.servers.join(", "), health.clone());
         let mut options = ConnectOptions::new()
             .name(format!("sqlsentinel {name}"))
+            .custom_inbox_prefix(settings.login.inbox_prefix())
             .retry_on_initial_connect()
             .connection_timeout(BUS_TIMEOUT)
             .request_timeout(Some(BUS_TIMEOUT))
@@ -113,6 +114,9 @@ impl Bus {
                 .await
                 .map_err(|error| BusError::Connect(format!("credentials file {}: {error}", file.display())))?,
         };
+        if let Some(file) = &settings.ca_file {
+            options = options.add_root_certificates(file.clone());
+        }
         let client = options.connect(&settings.servers).await.map_err(|error| BusError::Connect(error.to_string()))?;
         let jetstream = ContextBuilder::new().timeout(BUS_TIMEOUT).ack_timeout(BUS_TIMEOUT).build(client.clone());
         Ok(Self { client, jetstream, namespace: settings.namespace.clone() })

@@ -11,6 +11,7 @@
 //! The tests themselves are in `tests/tests/`, one file a subject. `./scripts/test` builds the programs they run.
 
 pub mod bench;
+pub mod certificates;
 pub mod cluster;
 pub mod configuration;
 pub mod eventually;

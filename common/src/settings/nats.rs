@@ -22,6 +22,8 @@ pub struct NatsSettings {
     pub servers: Vec<String>,
     /// Who we are.
     pub login: NatsLogin,
+    /// Certificates (PEM) to trust beside the system's, for servers that speak TLS.
+    pub ca_file: Option<PathBuf>,
     /// What our streams, subjects and bucket are prefixed with.
     pub namespace: Namespace,
 }
@@ -42,6 +44,18 @@ pub enum NatsLogin {
     Credentials(PathBuf),
 }
 
+impl NatsLogin {
+    /// What the subjects begin with on which answers come back. A user's own, so that the server can keep one user from
+    /// listening to what others are told; whoever has none, or a name that is no subject token, has the usual one.
+    pub fn inbox_prefix(&self) -> String {
+        let is_token = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        match self {
+            Self::Password { user, .. } if !user.is_empty() && user.chars().all(is_token) => format!("_INBOX_{user}"),
+            _ => "_INBOX".to_owned(),
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("nats_server").multiple(true).args(SERVER_ARGS))]
 struct NatsArgs {
@@ -60,6 +74,9 @@ struct NatsArgs {
     /// File that holds the password
     #[arg(long, env = "NATS_PASSWORD_FILE", value_name = "FILE")]
     nats_password_file: Option<PathBuf>,
+    /// Certificates (PEM) to trust beside the system's
+    #[arg(long, env = "NATS_CA_FILE", value_name = "FILE")]
+    nats_ca_file: Option<PathBuf>,
     /// Allow a NATS on another host without credentials
     #[arg(long, env = "INSECURE_NATS", value_parser = BoolishValueParser::new())]
     insecure_nats: bool,
@@ -104,7 +121,8 @@ impl NatsArgs {
             }
         }
         let servers = urls.iter().map(|url| url.as_str().trim_end_matches('/').to_owned()).collect();
-        Ok(NatsSettings { servers, login, namespace: self.namespace.unwrap_or_default() })
+        let namespace = self.namespace.unwrap_or_default();
+        Ok(NatsSettings { servers, login, ca_file: self.nats_ca_file, namespace })
     }
 }
 
@@ -209,6 +227,15 @@ mod tests {
         assert_eq!(servers(&["--namespace", "eu"])?, None);
         assert_eq!(servers(&["--nats-url", "localhost"])?, Some(vec!["nats://localhost:4222".to_owned()]));
         assert_eq!(servers(&["--nats-credentials", "f"])?, Some(vec![LOCAL.to_owned()]));
+        Ok(())
+    }
+
+    #[test]
+    fn each_user_listens_for_answers_where_nobody_else_does() -> Result<(), String> {
+        let inbox = |user| nats(&["--nats-user", user, "--nats-password", "p"]).map(|nats| nats.login.inbox_prefix());
+        assert_eq!(inbox("worker")?, "_INBOX_worker");
+        assert_eq!(inbox("a.b")?, "_INBOX");
+        assert_eq!(nats(&[])?.login.inbox_prefix(), "_INBOX");
         Ok(())
     }
 

@@ -77,6 +77,7 @@ impl NatsServer {
         NatsSettings {
             servers: vec![self.url.clone()],
             login: NatsLogin::Password { user: USER.to_owned(), password: self.password.clone() },
+            ca_file: None,
             namespace: Namespace::default(),
         }
     }

@@ -41,8 +41,12 @@ fn job(source: &SourceName) -> Result<Job> {
 #[tokio::test]
 async fn a_job_after_a_quiet_time_ends_the_wait_for_it() -> Result<()> {
     let nats = Nats::start().await?;
-    let settings =
-        NatsSettings { servers: vec![nats.url()], login: NatsLogin::Anonymous, namespace: Default::default() };
+    let settings = NatsSettings {
+        servers: vec![nats.url()],
+        login: NatsLogin::Anonymous,
+        ca_file: None,
+        namespace: Default::default(),
+    };
     let bus = Bus::connect(&settings, "test", &Health::default()).await?;
     let (busy, idle) = (SourceName::try_from("busy".to_owned())?, SourceName::try_from("idle".to_owned())?);
     let (shape, sources) =

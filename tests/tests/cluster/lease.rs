@@ -23,8 +23,12 @@ struct Bench {
 impl Bench {
     async fn new() -> Result<Self> {
         let nats = Nats::start().await?;
-        let settings =
-            NatsSettings { servers: vec![nats.url()], login: NatsLogin::Anonymous, namespace: Namespace::default() };
+        let settings = NatsSettings {
+            servers: vec![nats.url()],
+            login: NatsLogin::Anonymous,
+            ca_file: None,
+            namespace: Namespace::default(),
+        };
         let bus = Bus::connect(&settings, "lease-test", &Health::default()).await?;
         let declare = || async { Ok(bus.declare_bucket(1).await?) };
         eventually("the bucket", SOON, declare, |()| true).await?;

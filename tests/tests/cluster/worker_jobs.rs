@@ -46,8 +46,12 @@ impl Scene {
              alerts:\n  - {{name: a, database: good, query: SELECT 1, schedule: '@daily'}}\n"
         );
         let config = load_str(&yaml, "alerts.yaml", &|_| None).context("configuration")?;
-        let settings =
-            NatsSettings { servers: vec![nats.url()], login: NatsLogin::Anonymous, namespace: Default::default() };
+        let settings = NatsSettings {
+            servers: vec![nats.url()],
+            login: NatsLogin::Anonymous,
+            ca_file: None,
+            namespace: Default::default(),
+        };
         let bus = Bus::connect(&settings, "test", &Health::default()).await?;
         let pool = target.pool("target").await?;
         let scene = Self { nats, bus, settings, config, pool, _target: target };

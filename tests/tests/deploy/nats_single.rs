@@ -1,6 +1,4 @@
-//! What is in `deploy/` works with the real programs.
-
-use std::path::Path;
+//! The configuration of a server for one host.
 
 use anyhow::{Context, Result, ensure};
 use sqlsentinel_tests::programs;
@@ -8,7 +6,7 @@ use tokio::process::Command;
 
 #[tokio::test]
 async fn the_nats_configuration_is_one_that_the_server_takes_and_syncs_always() -> Result<()> {
-    let configuration = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/nats/single.conf");
+    let configuration = programs::root().join("deploy/nats/single.conf");
     let checked = Command::new(programs::nats_server()?).arg("-t").arg("-c").arg(&configuration).output().await?;
     ensure!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
     let text = std::fs::read_to_string(&configuration).context("cannot read the configuration")?;

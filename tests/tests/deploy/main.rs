@@ -1,0 +1,4 @@
+//! What is in `deploy/` works with the real programs.
+
+mod nats_roles;
+mod nats_single;
