@@ -120,3 +120,18 @@ need_mariadb() {
     fi
     have_mariadb || die "mariadb-server was installed, but its server programs were not found"
 }
+
+# Puts prometheus and promtool into .tools/bin, out of Debian's package, which is not installed: it would start a server.
+need_prometheus() {
+    [[ -x $TOOLS/bin/promtool && -x $TOOLS/bin/prometheus ]] && return
+    have apt-get || die "please put prometheus and promtool into $TOOLS/bin (only Debian's package is known here)"
+    say "getting prometheus from Debian"
+    local folder="$TOOLS/download/prometheus"
+    rm -rf "$folder"
+    mkdir -p "$folder" "$TOOLS/bin"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq >&2
+    (cd "$folder" && apt-get download -qq prometheus >&2 && dpkg-deb --extract prometheus_*.deb .) \
+        || die "Debian's prometheus package could not be had"
+    mv "$folder/usr/bin/prometheus" "$folder/usr/bin/promtool" "$TOOLS/bin/"
+    rm -rf "$folder"
+}

@@ -271,11 +271,16 @@ impl Cluster {
         once(launch, args).await
     }
 
+    /// Where a member's HTTP listener is: `host:port`.
+    pub fn address(&self, name: &str) -> Result<&str> {
+        Ok(&self.member(name)?.address)
+    }
+
     /// A page of a member's HTTP listener: status and text.
     pub async fn page(&self, name: &str, path: &str) -> Result<(u16, String)> {
         // The first of a process installs it; the others find it installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let answer = reqwest::get(format!("http://{}{path}", self.member(name)?.address)).await?;
+        let answer = reqwest::get(format!("http://{}{path}", self.address(name)?)).await?;
         Ok((answer.status().as_u16(), answer.text().await?))
     }
 

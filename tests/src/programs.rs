@@ -28,6 +28,12 @@ pub fn nats_server() -> Result<PathBuf> {
     if fetched.is_file() { Ok(fetched) } else { on_path("nats-server") }
 }
 
+/// A program of Prometheus: `prometheus` or `promtool`.
+pub fn prometheus(name: &str) -> Result<PathBuf> {
+    let fetched = root().join(".tools/bin").join(name);
+    if fetched.is_file() { Ok(fetched) } else { on_path(name) }
+}
+
 /// A server program of PostgreSQL: from `POSTGRES_BIN`, where Debian puts them (newest first), or on the path.
 pub fn postgres(name: &str) -> Result<PathBuf> {
     let mut folders: Vec<PathBuf> = std::env::var_os("POSTGRES_BIN").map(PathBuf::from).into_iter().collect();

@@ -46,8 +46,8 @@ pub async fn start(settings: Settings, config: LiveConfig, process: &Process) ->
         bus: bus.clone(),
         node: process.node.clone(),
         tasks: process.tasks.clone(),
+        reach: Reach::new(process.health.clone(), metrics.source_up.clone(), now.sources.keys().cloned()),
         metrics,
-        reach: Reach::new(process.health.clone(), now.sources.keys().cloned()),
         seats: Arc::new(Semaphore::new(usize::from(settings.concurrency))),
         connections: usize::from(settings.source_connections),
     });

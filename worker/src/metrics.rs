@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use sqlsentinel_common::outcome::RunStatus;
 
 /// What a worker counts. Clones are handles to the same figures.
@@ -11,6 +11,8 @@ pub struct Metrics {
     alerts: IntCounterVec,
     alert_duration: HistogramVec,
     in_flight: IntGauge,
+    /// Whether the last run at a source reached its database, once there was one.
+    pub source_up: IntGaugeVec,
     /// Jobs that came a second time or later.
     pub redeliveries: IntCounter,
     /// Jobs that came after their deadline and were not run.
@@ -43,6 +45,11 @@ impl Metrics {
             &["alert_name"],
         )?;
         let in_flight = IntGauge::new("sqlsentinel_worker_jobs_in_flight", "Jobs that this worker holds.")?;
+        let source_up = IntGaugeVec::new(
+            Opts::new("sqlsentinel_source_up", "1 if the last run at a data source reached its database."),
+            &["source"],
+        )?;
+        registry.register(Box::new(source_up.clone()))?;
         registry.register(Box::new(alerts.clone()))?;
         registry.register(Box::new(alert_duration.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
@@ -50,6 +57,7 @@ impl Metrics {
             alerts,
             alert_duration,
             in_flight,
+            source_up,
             redeliveries: counter(
                 "sqlsentinel_worker_redeliveries_total",
                 "Jobs that the broker handed out a second time or later.",

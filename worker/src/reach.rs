@@ -1,12 +1,14 @@
 //! What this worker can reach: its lanes on NATS (check `jobs`), its databases (check `alert_database`), and what it
 //! could do there (check `read_only`).
 //!
-//! Lanes, runs and [`role`] report here; the health checks are put together from all of them. One source out of reach degrades a
+//! Lanes, runs and [`role`] report here; the health checks, and the figure `sqlsentinel_source_up`, are put together from
+//! all of them. One source out of reach degrades a
 //! worker that serves others; a worker that reaches none is unhealthy.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use prometheus::IntGaugeVec;
 use sqlsentinel_common::alert::SourceName;
 use sqlsentinel_common::health::{Check, Health};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +20,7 @@ use crate::source::Role;
 #[derive(Clone, Debug)]
 pub struct Reach {
     health: Health,
+    up: IntGaugeVec,
     /// When what holds this handle has nothing more to say: its source is gone, or another lane serves it.
     dismissed: CancellationToken,
     lanes: States,
@@ -35,12 +38,13 @@ enum State {
 }
 
 impl Reach {
-    /// Nothing has been tried yet.
-    pub fn new(health: Health, sources: impl IntoIterator<Item = SourceName>) -> Self {
+    /// Nothing has been tried yet. `up` has a label, `source`.
+    pub fn new(health: Health, up: IntGaugeVec, sources: impl IntoIterator<Item = SourceName>) -> Self {
         let untried: BTreeMap<_, _> = sources.into_iter().map(|source| (source, State::Untried)).collect();
         let lanes = untried.keys().cloned().map(|source| (source, State::Broken("not opened yet".to_owned())));
         let reach = Self {
             health,
+            up,
             dismissed: CancellationToken::new(),
             lanes: States::new(Mutex::new(lanes.collect())),
             databases: States::new(Mutex::new(untried)),
@@ -66,6 +70,8 @@ impl Reach {
         lock(&self.lanes).remove(source);
         lock(&self.databases).remove(source);
         lock(&self.roles).remove(source);
+        // There may have been no run yet.
+        let _ = self.up.remove_label_values(&[source.as_str()]);
         self.report();
     }
 
@@ -88,6 +94,9 @@ impl Reach {
     /// Whether the database of `source` can be reached; if not, why, with its name.
     pub fn database(&self, source: &SourceName, state: Result<(), String>) {
         if self.note(&self.databases, source, state) {
+            // Read again under the lock: of two runs that end together, the figure says what the check says.
+            let well = lock(&self.databases).get(source).map(|state| *state == State::Well);
+            self.up.with_label_values(&[source.as_str()]).set(i64::from(well == Some(true)));
             self.health.report("alert_database", check(&self.databases));
         }
     }
@@ -144,11 +153,16 @@ mod tests {
 
     use super::*;
 
+    fn up() -> IntGaugeVec {
+        IntGaugeVec::new(prometheus::Opts::new("sqlsentinel_source_up", "help"), &["source"]).unwrap()
+    }
+
     #[test]
     fn one_lost_database_degrades_and_all_lost_are_unhealthy() -> Result<(), Box<dyn std::error::Error>> {
         let (eu, us) = (SourceName::try_from("eu".to_owned())?, SourceName::try_from("us".to_owned())?);
         let health = Health::default();
-        let reach = Reach::new(health.clone(), [eu.clone(), us.clone()]);
+        let up = up();
+        let reach = Reach::new(health.clone(), up.clone(), [eu.clone(), us.clone()]);
         let status = || {
             health
                 .snapshot()
@@ -160,29 +174,31 @@ mod tests {
         assert_eq!(status(), Some((Status::Healthy, "no query was run yet".to_owned())));
         reach.database(&eu, Err("eu: refused".to_owned()));
         assert_eq!(status(), Some((Status::Degraded, "1 of 2 sources in order; eu: refused".to_owned())));
+        assert_eq!(up.with_label_values(&["eu"]).get(), 0);
         reach.database(&us, Err("gone".to_owned()));
         assert_eq!(status().map(|(status, _)| status), Some(Status::Unhealthy));
         reach.database(&eu, Ok(()));
         reach.database(&us, Ok(()));
         assert_eq!(status(), Some((Status::Healthy, "2 of 2 sources in order".to_owned())));
+        assert_eq!(up.with_label_values(&["eu"]).get(), 1);
         Ok(())
     }
 
     #[test]
     fn a_worker_without_lanes_is_not_ready() {
         let health = Health::default();
-        let reach = Reach::new(health.clone(), [SourceName::default_source()]);
+        let reach = Reach::new(health.clone(), up(), [SourceName::default_source()]);
         assert_eq!(health.snapshot().status, Status::Unhealthy);
         reach.lane(&SourceName::default_source(), Ok(()));
         assert_eq!(health.snapshot().status, Status::Healthy);
-        Reach::new(health.clone(), []);
+        Reach::new(health.clone(), up(), []);
         assert_eq!(health.snapshot().status, Status::Healthy);
     }
 
     #[test]
     fn a_lane_that_was_dismissed_has_no_say_any_more() {
         let (source, health) = (SourceName::default_source(), Health::default());
-        let all = Reach::new(health.clone(), [source.clone()]);
+        let all = Reach::new(health.clone(), up(), [source.clone()]);
         let status = |name: &str| health.snapshot().checks.remove(name).map(|check| check.status);
         let dismissed = CancellationToken::new();
         let former = all.begin(&source, dismissed.clone());

@@ -2,3 +2,4 @@
 
 mod nats_roles;
 mod nats_single;
+mod prometheus;

@@ -77,6 +77,7 @@ fn the_workers_metrics_are_those_described() -> Result<()> {
     let registry = Registry::new();
     let metrics = sqlsentinel_worker::metrics::Metrics::register(&registry)?;
     metrics.executed("a", RunStatus::Ok, Duration::ZERO);
+    metrics.source_up.with_label_values(&["a"]).set(1);
     all_shown(&registry)?;
     assert_eq!(registered(&registry), described("Worker")?);
     Ok(())
