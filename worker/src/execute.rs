@@ -192,7 +192,7 @@ impl Executor {
             // Invariant: the job is acked only after its outcome was stored, so that one of them always exists.
             Ok(()) => {
                 let status = outcome.verdict.status;
-                self.metrics.executed(&job.alert_name, status, duration);
+                self.metrics.executed(&job.alert_name, &job.source, status, duration);
                 tracing::info!(
                     alert_name = job.alert_name,
                     execution_id = %job.execution_id,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use sqlsentinel_common::alert::SourceName;
 use sqlsentinel_common::outcome::RunStatus;
 
 /// What a worker counts. Clones are handles to the same figures.
@@ -10,6 +11,8 @@ use sqlsentinel_common::outcome::RunStatus;
 pub struct Metrics {
     alerts: IntCounterVec,
     alert_duration: HistogramVec,
+    source_runs: IntCounterVec,
+    source_duration: HistogramVec,
     in_flight: IntGauge,
     /// Whether the last run at a source reached its database, once there was one.
     pub source_up: IntGaugeVec,
@@ -39,10 +42,20 @@ impl Metrics {
             Opts::new("sqlsentinel_alerts_total", "Executions of alerts, by how they ended."),
             &["alert_name", "status"],
         )?;
-        let alert_duration = HistogramVec::new(
-            HistogramOpts::new("sqlsentinel_alert_duration_seconds", "How long executions of alerts took.")
-                .buckets(vec![0.1, 0.5, 1.0, 2.5, 5.0, 10.0]),
-            &["alert_name"],
+        let source_runs = IntCounterVec::new(
+            Opts::new("sqlsentinel_source_runs_total", "Executions on a data source, by how they ended."),
+            &["source", "status"],
+        )?;
+        let durations = |name: &str, help: &str, label: &str| {
+            let buckets = vec![0.1, 0.5, 1.0, 2.5, 5.0, 10.0];
+            HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), &[label])
+        };
+        let alert_duration =
+            durations("sqlsentinel_alert_duration_seconds", "How long executions of alerts took.", "alert_name")?;
+        let source_duration = durations(
+            "sqlsentinel_source_run_duration_seconds",
+            "How long executions on a data source took.",
+            "source",
         )?;
         let in_flight = IntGauge::new("sqlsentinel_worker_jobs_in_flight", "Jobs that this worker holds.")?;
         let source_up = IntGaugeVec::new(
@@ -52,10 +65,14 @@ impl Metrics {
         registry.register(Box::new(source_up.clone()))?;
         registry.register(Box::new(alerts.clone()))?;
         registry.register(Box::new(alert_duration.clone()))?;
+        registry.register(Box::new(source_runs.clone()))?;
+        registry.register(Box::new(source_duration.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
         Ok(Self {
             alerts,
             alert_duration,
+            source_runs,
+            source_duration,
             in_flight,
             source_up,
             redeliveries: counter(
@@ -92,9 +109,12 @@ impl Metrics {
     }
 
     /// Counts one execution whose outcome is safe with the broker.
-    pub fn executed(&self, alert_name: &str, status: RunStatus, duration: Duration) {
-        self.alerts.with_label_values(&[alert_name, status.as_label()]).inc();
-        self.alert_duration.with_label_values(&[alert_name]).observe(duration.as_secs_f64());
+    pub fn executed(&self, alert_name: &str, source: &SourceName, status: RunStatus, duration: Duration) {
+        let (source, status, seconds) = (source.as_str(), status.as_label(), duration.as_secs_f64());
+        self.alerts.with_label_values(&[alert_name, status]).inc();
+        self.alert_duration.with_label_values(&[alert_name]).observe(seconds);
+        self.source_runs.with_label_values(&[source, status]).inc();
+        self.source_duration.with_label_values(&[source]).observe(seconds);
     }
 }
 
@@ -115,13 +135,15 @@ mod tests {
     fn dashboards_find_their_names_labels_and_buckets() -> prometheus::Result<()> {
         let registry = Registry::new();
         let metrics = Metrics::register(&registry)?;
-        metrics.executed("revenue", RunStatus::NoData, Duration::from_millis(300));
+        metrics.executed("revenue", &SourceName::default_source(), RunStatus::NoData, Duration::from_millis(300));
         let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather())?;
         for expected in [
             "sqlsentinel_alerts_total{alert_name=\"revenue\",status=\"no_data\"} 1\n",
             "sqlsentinel_alert_duration_seconds_bucket{alert_name=\"revenue\",le=\"0.1\"} 0\n",
             "sqlsentinel_alert_duration_seconds_bucket{alert_name=\"revenue\",le=\"0.5\"} 1\n",
             "sqlsentinel_alert_duration_seconds_bucket{alert_name=\"revenue\",le=\"10\"} 1\n",
+            "sqlsentinel_source_runs_total{source=\"default\",status=\"no_data\"} 1\n",
+            "sqlsentinel_source_run_duration_seconds_count{source=\"default\"} 1\n",
             "sqlsentinel_worker_publish_failures_total 0\n",
         ] {
             assert!(text.contains(expected), "{expected:?} is missing in:\n{text}");

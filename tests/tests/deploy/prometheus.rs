@@ -8,9 +8,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use sqlsentinel_tests::cluster::{Plan, State};
 use sqlsentinel_tests::eventually::{SOON, eventually};
-use sqlsentinel_tests::ports;
-use sqlsentinel_tests::process::{Launch, Proc};
 use sqlsentinel_tests::programs;
+use sqlsentinel_tests::prometheus::Prometheus;
 use sqlsentinel_tests::scene::Scene;
 use sqlsentinel_tests::target::Kind;
 use tokio::process::Command;
@@ -68,64 +67,13 @@ fn every_rule_has_a_test_and_names_metrics_that_are_described() -> Result<()> {
     Ok(())
 }
 
-/// A Prometheus that scrapes the members of a cluster once a second, under the names of the jobs that we ship.
-struct Server {
-    _process: Proc,
-    url: String,
-}
-
-impl Server {
-    async fn scraping(scene: &Scene) -> Result<Self> {
-        let directory = scene.cluster.directory();
-        let mut jobs = String::new();
-        for member in scene.cluster.names(None) {
-            let component = member.split('-').next().unwrap_or_default();
-            let address = scene.cluster.address(&member)?;
-            jobs.push_str(&format!(
-                "  - {{job_name: sqlsentinel-{component}, static_configs: [{{targets: ['{address}']}}]}}\n"
-            ));
-        }
-        let file = directory.join("prometheus.yml");
-        let rules = folder().join("alerts.yml");
-        std::fs::write(
-            &file,
-            format!(
-                "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: ['{}']\nscrape_configs:\n{jobs}",
-                rules.display()
-            ),
-        )?;
-        let address = format!("127.0.0.1:{}", ports::free()?);
-        let launch = Launch::new("prometheus", programs::prometheus("prometheus")?, directory).args([
-            format!("--config.file={}", file.display()),
-            format!("--storage.tsdb.path={}", directory.join("prometheus").display()),
-            format!("--web.listen-address={address}"),
-        ]);
-        Ok(Self { _process: launch.start()?, url: format!("http://{address}") })
-    }
-
-    async fn get(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value> {
-        let url = reqwest::Url::parse_with_params(&format!("{}{path}", self.url), parameters)?;
-        let answer: Value = serde_json::from_str(&reqwest::get(url).await?.text().await?)?;
-        ensure!(answer["status"] == "success", "{answer}");
-        Ok(answer["data"].clone())
-    }
-
-    /// How many series an expression has.
-    async fn series(&self, expression: &str) -> Result<usize> {
-        let data = self.get("/api/v1/query", &[("query", expression)]).await?;
-        Ok(data["result"].as_array().map_or(1, Vec::len))
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_rules_look_at_is_there_in_a_running_cluster_and_none_fires_there() -> Result<()> {
     let mut scene = Scene::set(Plan::new(State::Sqlite), Kind::Sqlite).await?;
     scene.target.set("orders", "ALERT", 7).await?;
     scene.play(&scene.configuration().alert("orders", "every 1s", &scene.target.query("orders")))?;
     scene.until_received("orders", 1).await?;
-    // The first of a process installs it; the others find it installed.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let server = Server::scraping(&scene).await?;
+    let server = Prometheus::scraping(&scene.cluster, &[folder().join("alerts.yml")])?;
 
     let up = || async { server.series("up == 1").await };
     eventually("all three are scraped", SOON, up, |up| *up == 3).await?;

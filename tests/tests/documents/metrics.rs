@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use prometheus::Registry;
 use prometheus::proto::MetricType;
+use sqlsentinel_common::alert::SourceName;
 use sqlsentinel_common::outcome::RunStatus;
 use sqlsentinel_common::reload::ReloadMetrics;
 
@@ -76,7 +77,7 @@ fn the_coordinators_metrics_are_those_described() -> Result<()> {
 fn the_workers_metrics_are_those_described() -> Result<()> {
     let registry = Registry::new();
     let metrics = sqlsentinel_worker::metrics::Metrics::register(&registry)?;
-    metrics.executed("a", RunStatus::Ok, Duration::ZERO);
+    metrics.executed("a", &SourceName::default_source(), RunStatus::Ok, Duration::ZERO);
     metrics.source_up.with_label_values(&["a"]).set(1);
     all_shown(&registry)?;
     assert_eq!(registered(&registry), described("Worker")?);
