@@ -1,6 +1,8 @@
 //! The configuration of running processes: what is changed takes effect without a restart, what is broken changes
 //! nothing, and coordinators with different files do not quarrel.
 
+mod swaps;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use sqlsentinel_tests::cluster::{Plan, Role, State};
