@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use sqlsentinel_common::alert::SourceName;
 use sqlsentinel_common::bus::{Backlog, Bus, BusError};
+use sqlsentinel_common::clock::BootInstant;
 use sqlsentinel_common::ids::ExecutionId;
 use sqlsentinel_common::store::fires::QueuedFire;
 use sqlsentinel_common::store::leadership::{Mark, Term};
@@ -18,7 +19,7 @@ use sqlsentinel_common::store::{Store, StoreError};
 
 use crate::metrics::Metrics;
 
-/// The most fires one pass handles.
+/// The most fires one statement handles, and one pass queues again.
 const BATCH: i64 = 1_000;
 /// How long one pass waits for the notifiers to settle what is stored.
 const SETTLE_WAIT: Duration = Duration::from_secs(2);
@@ -53,7 +54,7 @@ pub struct Rescuer {
 impl Rescuer {
     /// One pass over published fires without an outcome and over overdue ones. Returns how many were queued again.
     pub async fn run_once(&self, published: Mark) -> Result<u64, RescueError> {
-        let age = i64::try_from(self.rescue_after.as_micros()).unwrap_or(i64::MAX);
+        let (age, since) = (micros(self.rescue_after), BootInstant::now());
         let unsettled = self.store.unsettled(published, age, BATCH).await?;
         let overdue = self.store.overdue(0, BATCH).await?;
         if unsettled.is_empty() && overdue.is_empty() {
@@ -73,7 +74,7 @@ impl Rescuer {
             tracing::info!(lost = lost.len(), overdue = overdue.len(), "waiting for the notifiers before rescuing");
             return Ok(0);
         }
-        self.expire(&overdue, &stored).await?;
+        self.expire_all(overdue, &stored, since).await?;
         if lost.is_empty() {
             return Ok(0);
         }
@@ -95,6 +96,23 @@ impl Rescuer {
                 return Ok(false);
             }
             tokio::time::sleep(SETTLE_POLL).await;
+        }
+    }
+
+    /// Ends `overdue`, and whatever else was overdue at `since`: after a long outage that is much more than one batch, and
+    /// nobody shall wait for as many passes.
+    async fn expire_all(
+        &self,
+        mut overdue: Vec<OverdueFire>,
+        stored: &HashSet<ExecutionId>,
+        since: BootInstant,
+    ) -> Result<(), RescueError> {
+        loop {
+            self.expire(&overdue, stored).await?;
+            if i64::try_from(overdue.len()).unwrap_or(i64::MAX) < BATCH {
+                return Ok(());
+            }
+            overdue = self.store.overdue(micros(since.elapsed()), BATCH).await?;
         }
     }
 
@@ -129,6 +147,10 @@ impl Rescuer {
         }
         Ok(())
     }
+}
+
+fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Why a fire had no outcome by its deadline.

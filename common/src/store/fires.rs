@@ -212,7 +212,8 @@ impl Store {
     }
 
     /// Queues waiting fires for the bus, the worst severity and then the earliest deadline first, as far as the lanes
-    /// have room and earlier fires of their alerts are not in their way. Returns how many.
+    /// have room and earlier fires of their alerts are not in their way. One whose deadline has passed is left to end as
+    /// expired: on the bus it would only be in the way of those that can still run. Returns how many.
     pub async fn queue_waiting(&self, term: &Term, lane: i64) -> Result<u64, StoreError> {
         self.step(async {
             let mut leader = self.begin_as(term).await?;
@@ -222,7 +223,7 @@ impl Store {
                  (SELECT execution_id, source, \
                    ROW_NUMBER() OVER (PARTITION BY source ORDER BY priority, deadline, execution_id) AS place \
                    FROM sqlsentinel_fires v WHERE status = 'WAITING' AND COALESCE(not_before, 0) <= {now} \
-                   AND (overlap = 'allow' OR NOT EXISTS (SELECT 1 FROM sqlsentinel_fires o \
+                   AND deadline > {now} AND (overlap = 'allow' OR NOT EXISTS (SELECT 1 FROM sqlsentinel_fires o \
                      WHERE o.alert_name = v.alert_name AND o.status = 'QUEUED' AND o.deadline > {now}))) AS w \
                  LEFT JOIN (SELECT source, COUNT(*) AS queued FROM sqlsentinel_fires WHERE status = 'QUEUED' \
                    GROUP BY source) AS q ON q.source = w.source \
@@ -242,12 +243,14 @@ impl Store {
         .await
     }
 
-    /// Queued fires stamped after `published`, oldest stamp first: what has yet to be published. The lanes bound them.
+    /// Queued fires stamped after `published`: what has yet to be published, oldest stamp first, and what was queued
+    /// together by severity and then by deadline. The lanes bound them.
     pub async fn unpublished(&self, published: Mark) -> Result<Vec<QueuedFire>, StoreError> {
         self.step(async {
             let sql = format!(
                 "SELECT {QUEUED_COLUMNS} FROM sqlsentinel_fires \
-                 WHERE status = 'QUEUED' AND (epoch, seq) > ($1, $2) ORDER BY epoch, seq"
+                 WHERE status = 'QUEUED' AND (epoch, seq) > ($1, $2) \
+                 ORDER BY epoch, seq, priority, deadline, execution_id"
             );
             let rows = sqlx::query(AssertSqlSafe(sql))
                 .bind(published.epoch)

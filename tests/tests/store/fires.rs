@@ -20,6 +20,8 @@ on_both_dialects!(
     a_delayed_fire_waits_for_its_moment_and_takes_nobodys_place,
     beyond_the_lane_fires_wait_and_are_queued_by_deadline,
     the_worst_severity_is_queued_before_an_earlier_deadline,
+    what_is_queued_together_is_published_by_severity_and_then_by_deadline,
+    what_is_too_late_is_not_queued_and_keeps_nobody_waiting,
     each_source_has_a_lane_of_its_own,
     a_rescued_fire_has_the_next_attempt_and_is_published_again,
     a_fire_that_moved_on_is_not_rescued,
@@ -115,6 +117,36 @@ async fn the_worst_severity_is_queued_before_an_earlier_deadline(fixture: Fixtur
     ledger.expire(&fires[2]).await?;
     ledger.fixture.store.queue_waiting(&ledger.term, 1).await?;
     assert_eq!(ledger.history().await?, ["critical 0 EXPIRED test", "info 0 WAITING", "warning 0 QUEUED"]);
+    Ok(())
+}
+
+async fn what_is_queued_together_is_published_by_severity_and_then_by_deadline(fixture: Fixture) -> Result<()> {
+    let ledger = Ledger::of(fixture).await?;
+    let mut fires = Vec::new();
+    for (name, priority, seconds) in [("d", 3, 0), ("c", 2, 2), ("b", 2, 1), ("a", 0, 3)] {
+        let fire = ledger.fire(name, 0, "default").await?;
+        fires.push(NewFire { priority, deadline: fire.deadline.plus(Duration::from_secs(seconds)), ..fire });
+    }
+    ledger.plan(fires, 10).await?;
+    let names: Vec<String> =
+        ledger.unpublished(Mark::default()).await?.into_iter().map(|fire| fire.alert_name).collect();
+    assert_eq!(names, ["a", "b", "c", "d"]);
+    Ok(())
+}
+
+async fn what_is_too_late_is_not_queued_and_keeps_nobody_waiting(fixture: Fixture) -> Result<()> {
+    let ledger = Ledger::of(fixture).await?;
+    let first = ledger.fire("a", 0, "default").await?;
+    let late = NewFire {
+        deadline: ledger.now().await?.minus(Duration::from_secs(1)),
+        ..ledger.fire("b", 0, "default").await?
+    };
+    let last = NewFire { priority: 3, ..ledger.fire("c", 0, "default").await? };
+    ledger.plan(vec![first.clone()], 1).await?;
+    ledger.plan(vec![late, last], 1).await?;
+    ledger.expire(&first).await?;
+    assert_eq!(ledger.fixture.store.queue_waiting(&ledger.term, 1).await?, 1);
+    assert_eq!(ledger.history().await?, ["a 0 EXPIRED test", "b 0 WAITING", "c 0 QUEUED"]);
     Ok(())
 }
 
