@@ -6,7 +6,7 @@
 //! Notifiers' parts without a cluster: [`mod@bench`], [`sending`].
 //! Between them: [`proxy`], which cuts and slows connections.
 //! Assertions: [`ledger`] reads the state database in plain SQL, [`eventually`] polls with a deadline, [`wall_clock`]
-//! tells the time. [`ports`] are what servers listen on.
+//! tells the time, [`memory`] how much a process has. [`ports`] are what servers listen on.
 //!
 //! The tests themselves are in `tests/tests/`, one file a subject. `./scripts/test` builds the programs they run.
 
@@ -17,6 +17,7 @@ pub mod configuration;
 pub mod eventually;
 pub mod ledger;
 pub mod mariadb;
+pub mod memory;
 pub mod nats;
 pub mod ports;
 pub mod postgres;

@@ -44,6 +44,11 @@ impl Nats {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// Its process id; none while it is not running.
+    pub fn pid(&self) -> Option<i32> {
+        self.server.as_ref().map(Proc::pid)
+    }
+
     /// The folder of its streams.
     pub fn store(&self) -> PathBuf {
         self.directory.path().join("store")
