@@ -32,6 +32,11 @@ impl BootInstant {
         Self(self.0.saturating_add(by))
     }
 
+    /// This moment moved back.
+    pub fn minus(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(by))
+    }
+
     /// How long it is until this moment; zero if it is past.
     pub fn remaining(self) -> Duration {
         self.0.saturating_sub(Self::now().0)

@@ -147,16 +147,18 @@ impl TermOfOffice {
     /// in there.
     async fn plan_until_error(&self, stop: &CancellationToken) -> Result<(), StoreError> {
         let Office { store, bus, clock, rules, health, .. } = &self.office;
-        self.ask();
+        self.ask(BootInstant::now());
         let (mut agenda, in_force) = self.restore().await?;
         let mut definitions = self.office.definitions.clone();
         agenda = self.begin_definitions(agenda, definitions.take()).await?;
         let mut committed = BootInstant::now();
         let mut dispatcher = Dispatcher::new(store.clone(), bus.clone(), by_hash(in_force));
-        let mut changed = false;
+        let (mut changed, mut answered) = (false, BootInstant::now());
 
         loop {
-            self.ask();
+            // What was not asked was not answered either: the time since the last answer counts, as far as this loop ever
+            // pauses, so that a ledger which is cut off is missed in time. A process that was frozen has to ask first.
+            self.ask(answered.max(BootInstant::now().minus(rules.lease_ttl / 2)));
             if std::mem::take(&mut changed) {
                 agenda = self.begin_definitions(agenda, definitions.take()).await?;
                 committed = BootInstant::now();
@@ -171,6 +173,7 @@ impl TermOfOffice {
                 store.queue_waiting(&self.term, rules.lane).await?;
             }
             self.answered();
+            answered = BootInstant::now();
             health.report("ledger", Check::healthy("planning"));
             let dispatched = self.dispatch(&mut dispatcher).await?;
 
@@ -195,8 +198,9 @@ impl TermOfOffice {
         }
     }
 
-    fn ask(&self) {
-        self.asked.send_if_modified(|since| since.replace(since.unwrap_or_else(BootInstant::now)).is_none());
+    /// From now on the ledger owes an answer, and has since `since`, unless it has for longer.
+    fn ask(&self, since: BootInstant) {
+        self.asked.send_if_modified(|asked| asked.replace(asked.unwrap_or(since)).is_none());
     }
 
     fn answered(&self) {
@@ -237,14 +241,14 @@ impl TermOfOffice {
         let Office { clock, cluster, rules, .. } = &self.office;
         let (now, cluster, policy) = (clock.now(), *cluster, rules.policy);
         // After an outage this counts every missed fire: off the threads that renew the lease, and on nobody's patience.
-        self.answered();
+        let (asked, began) = (self.asked.send_replace(None), BootInstant::now());
         let planning = tokio::task::spawn_blocking(move || {
             let mut agenda = agenda;
             let plan = agenda.plan(cluster, now, policy);
             (agenda, plan)
         });
         let (agenda, plan) = planning.await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        self.ask();
+        self.ask(asked.unwrap_or(began).plus(began.elapsed()));
         let published = *self.published.borrow();
         self.office.store.commit_plan(&self.term, &plan, published, rules.lane).await?;
         self.count(&plan);

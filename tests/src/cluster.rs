@@ -16,6 +16,7 @@ use crate::ports;
 use crate::postgres::Postgres;
 use crate::process::{Launch, Proc};
 use crate::programs;
+use crate::proxy::Proxy;
 
 /// What a member of the cluster does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +46,15 @@ pub enum State {
     Sqlite,
     /// A database on the cluster's own server.
     Postgres,
+}
+
+/// What a member reaches over a road of its own, which a test may cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Far {
+    /// The bus.
+    Nats,
+    /// The state database, on PostgreSQL.
+    StateDatabase,
 }
 
 /// A plan of a cluster; [`Plan::servers`] makes it real.
@@ -173,6 +183,22 @@ impl Cluster {
         member.launch.env.retain(|(name, _)| name != "CONFIG_PATH");
         member.launch.env.push(("CONFIG_PATH".to_owned(), path.display().to_string()));
         Ok(())
+    }
+
+    /// Puts a proxy between one member and a server, from the member's next start on.
+    pub async fn far(&mut self, name: &str, server: Far) -> Result<Proxy> {
+        let variable = match server {
+            Far::Nats => "NATS_URL",
+            Far::StateDatabase => "STATE_DB_URL",
+        };
+        let member = self.members.get_mut(name).with_context(|| format!("no member {name}"))?;
+        let url = member.launch.env.iter_mut().find(|(name, _)| name == variable).map(|(_, url)| url);
+        let url = url.with_context(|| format!("{name} has no {variable}"))?;
+        let begin = url.rfind("127.0.0.1:").with_context(|| format!("{variable} names no server of this machine"))?;
+        let end = url[begin..].find('/').map_or(url.len(), |length| begin + length);
+        let proxy = Proxy::to(&url[begin..end]).await?;
+        url.replace_range(begin..end, &proxy.address());
+        Ok(proxy)
     }
 
     /// Starts every member that is not running.

@@ -7,6 +7,8 @@
 //! Between them: [`proxy`], which cuts and slows connections.
 //! Assertions: [`ledger`] reads the state database in plain SQL, [`eventually`] polls with a deadline, [`wall_clock`]
 //! tells the time, [`memory`] how much a process has. [`ports`] are what servers listen on.
+//! Assertions: [`ledger`] reads the state database in plain SQL, [`stamps`] who wrote it in which order, [`eventually`] polls with a deadline, [`wall_clock`]
+//! tells the time. [`ports`] are what servers listen on.
 //!
 //! The tests themselves are in `tests/tests/`, one file a subject. `./scripts/test` builds the programs they run.
 
@@ -29,6 +31,7 @@ pub mod scene;
 pub mod sending;
 pub mod sink;
 pub mod smtp;
+pub mod stamps;
 pub mod stores;
 pub mod target;
 pub mod wall_clock;

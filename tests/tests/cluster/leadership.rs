@@ -1,4 +1,5 @@
-//! Who leads: one of many, its successor when it dies or freezes, and none of its commits after that.
+//! Who leads: one of many, and its successor when it dies or is asked to stop. What a deposed one may still do (nothing) is
+//! [`crate::fencing`]'s subject.
 
 #![expect(clippy::print_stdout, reason = "the runner shows what was measured")]
 
@@ -8,7 +9,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use sqlsentinel_tests::cluster::{Plan, Role, State};
 use sqlsentinel_tests::eventually::{SOON, eventually};
-use sqlsentinel_tests::ledger::{Leadership, Unaccounted};
 use sqlsentinel_tests::on_both_state_databases;
 use sqlsentinel_tests::process::Signal;
 use sqlsentinel_tests::scene::Scene;
@@ -106,77 +106,5 @@ async fn wait_for_a_standby(scene: &Scene, leader: &str) -> Result<()> {
         let ready = || async { Ok(scene.cluster.page(name, "/ready").await?.0) };
         eventually("the standby is ready", SOON, ready, |status| *status == 200).await?;
     }
-    Ok(())
-}
-
-/// SQLite has no cure for a process that is stopped inside a write: fail-over promises are for PostgreSQL.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_leader_that_was_frozen_past_its_lease_commits_nothing_when_it_wakes() -> Result<()> {
-    let mut scene = twenty_alerts().await?;
-    for _ in 0..2 {
-        let (frozen, reign) = scene.cluster.leader().await?;
-        scene.cluster.process(&frozen)?.freeze().await?;
-        wake_after_succession(&mut scene, &frozen, &reign).await?;
-    }
-    everything_is_accounted_for(&scene).await
-}
-
-/// The worst moment to be frozen: the transaction is open, and its row of the leadership is locked.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_leader_frozen_inside_a_transaction_neither_blocks_its_successor_nor_commits() -> Result<()> {
-    let mut scene = twenty_alerts().await?;
-    let (frozen, reign) = scene.cluster.leader().await?;
-    let mut lock = scene.cluster.ledger.pool().begin().await?;
-    sqlx::query("LOCK TABLE sqlsentinel_fires IN SHARE MODE").execute(&mut *lock).await?;
-    let waiting = || async {
-        let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INTO sqlsentinel_fires%'";
-        Ok(sqlx::query_scalar::<_, i64>(waiting).fetch_one(scene.cluster.ledger.pool()).await?)
-    };
-    eventually("the leader's transaction has come to the fires", SOON, waiting, |count| *count > 0).await?;
-    scene.cluster.process(&frozen)?.freeze().await?;
-    lock.rollback().await?;
-    wake_after_succession(&mut scene, &frozen, &reign).await?;
-    everything_is_accounted_for(&scene).await
-}
-
-async fn twenty_alerts() -> Result<Scene> {
-    let mut scene = Scene::set(Plan::new(State::Postgres).with(Role::Coordinator, 2), Kind::Postgres).await?;
-    let mut configuration = scene.configuration();
-    for name in names() {
-        scene.target.set(&name, "OK", 7).await?;
-        configuration = configuration.alert(&name, "every 1s", &scene.target.query(&name));
-    }
-    scene.play(&configuration)?;
-    scene.until_more("alert-0", "OK", 2).await?;
-    Ok(scene)
-}
-
-fn names() -> impl Iterator<Item = String> {
-    (0..20).map(|number| format!("alert-{number}"))
-}
-
-async fn wake_after_succession(scene: &mut Scene, frozen: &str, reign: &Leadership) -> Result<()> {
-    let (successor, next_reign) = scene.cluster.successor_of(reign).await?;
-    assert_ne!(successor, frozen);
-    // The successor's first transaction locked the leadership: what the frozen one committed, it had committed then.
-    let before = planned_in(scene, reign.epoch).await?;
-    scene.cluster.process(frozen)?.thaw()?;
-    // Ready again, it has noticed; and fires go on under the successor.
-    wait_for_a_standby(scene, &successor).await?;
-    scene.until_more("alert-0", "OK", 3).await?;
-    assert_eq!(planned_in(scene, reign.epoch).await?, before, "a deposed leader wrote fires");
-    assert_eq!(scene.cluster.ledger.leadership().await?.epoch, next_reign.epoch, "the successor still leads");
-    assert!(scene.cluster.process(frozen)?.ended()?.is_none(), "a deposed leader stands by, it does not die");
-    Ok(())
-}
-
-async fn planned_in(scene: &Scene, epoch: i64) -> Result<usize> {
-    Ok(scene.cluster.ledger.fires(None).await?.iter().filter(|fire| fire.epoch == epoch).count())
-}
-
-async fn everything_is_accounted_for(scene: &Scene) -> Result<()> {
-    let until = scene.cluster.ledger.leadership().await?.planned_through;
-    let alerts: Vec<String> = names().collect();
-    assert_eq!(scene.cluster.ledger.audit(&alerts, SECOND, until).await?, Unaccounted::default());
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod backlog;
 mod complaints;
+mod fencing;
 mod figures;
 mod instances;
 mod judging;
