@@ -1,14 +1,14 @@
 //! The harness of the road tests: real servers and real processes, each owned by the test that started it.
 //!
-//! Servers: [`nats`], [`postgres`], [`mariadb`], [`sink`] (a receiver of webhooks), [`smtp`] (a mail server), [`target`] (a database that alerts query).
+//! Servers: [`nats`], [`postgres`], [`mariadb`], [`sink`] (a receiver of webhooks), [`smtp`] (a mail server),
+//! [`target`] (a database that alerts query), [`mod@prometheus`], with [`certificates`] of their own.
 //! Processes: [`programs`] finds them, [`process`] starts and ends them, [`cluster`] runs a whole installation with a
 //! [`configuration`]; [`scene`] is the whole of it.
 //! Notifiers' parts without a cluster: [`mod@bench`], [`sending`].
 //! Between them: [`proxy`], which cuts and slows connections.
-//! Assertions: [`ledger`] reads the state database in plain SQL, [`eventually`] polls with a deadline, [`wall_clock`]
-//! tells the time, [`memory`] how much a process has. [`ports`] are what servers listen on.
-//! Assertions: [`ledger`] reads the state database in plain SQL, [`stamps`] who wrote it in which order, [`eventually`] polls with a deadline, [`wall_clock`]
-//! tells the time. [`ports`] are what servers listen on.
+//! Assertions: [`ledger`] reads the state database in plain SQL, [`stamps`] who wrote it in which order; [`eventually`]
+//! polls with a deadline, [`wall_clock`] tells the time, [`memory`] how much a process has. [`ports`] are what servers
+//! listen on.
 //!
 //! The tests themselves are in `tests/tests/`, one file a subject. `./scripts/test` builds the programs they run.
 
