@@ -3,7 +3,7 @@
 //!
 //! Input: the database's URL. Output: [`Store`] with its transactions and the cluster's clock. Who writes what:
 //! [`leadership`], [`definitions`], [`fires`], [`rescue`] and [`retention`] are the leader's, behind the epoch; [`outcomes`] and [`outbox`] are the
-//! notifiers'; [`silences`] operators'; [`history`] only reads.
+//! notifiers'; [`silences`] operators'; [`history`] only reads. [`rollback`] is what is done about a database that was restored.
 
 pub mod definitions;
 mod dialect;
@@ -15,6 +15,7 @@ pub mod outbox;
 pub mod outcomes;
 pub mod rescue;
 pub mod retention;
+pub mod rollback;
 pub mod schema;
 pub mod silences;
 
@@ -55,6 +56,8 @@ pub enum StoreRole {
 pub struct Store {
     pool: AnyPool,
     dialect: Dialect,
+    /// The latest place in the ledger's history that this process has seen.
+    seen: rollback::Seen,
 }
 
 impl Store {
@@ -79,7 +82,7 @@ impl Store {
                 Box::pin(async move { connection.execute(sqlx::AssertSqlSafe(session)).await.map(|_| ()) })
             })
             .connect_lazy(&pool_url(url))?;
-        Ok(Self { pool, dialect })
+        Ok(Self { pool, dialect, seen: rollback::Seen::default() })
     }
 
     /// The SQL this database speaks.

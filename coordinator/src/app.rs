@@ -184,19 +184,9 @@ impl Candidate {
                 () = self.report_standby(seen.subscribe()) => continue,
                 () = stop.requested.cancelled() => return Ok(()),
             };
-            let ended = match self.claim(&lease, &office).await {
-                Ok(claimed) => {
-                    campaign.remember(claimed.term.epoch);
-                    self.lead(lease, claimed, &office, stop).await
-                }
-                Err(error) => {
-                    lease.release().await;
-                    Ended::CannotCommit(error)
-                }
-            };
-            match ended {
+            match self.hold_lease(lease, &mut campaign, &office, stop).await {
                 Ended::Stopped => return Ok(()),
-                Ended::Deposed => {}
+                Ended::Deposed | Ended::RolledBack => {}
                 // Whoever reaches the ledger shall have the time to win.
                 Ended::CannotCommit(error) => {
                     tracing::error!(%error, "sitting out one time to live of the lease");
@@ -253,29 +243,61 @@ impl Candidate {
         }
     }
 
+    /// Leads while the lease is ours, in one term or, if the state database goes back in time, in several.
+    async fn hold_lease(&self, mut lease: Lease, campaign: &mut Campaign, office: &Office, stop: &Stop) -> Ended {
+        loop {
+            let ended = match self.claim(&lease, office).await {
+                Ok(claimed) => {
+                    let (epoch, term) = (claimed.term.epoch, claimed.term.clone());
+                    // Reads the lease back by renewing it: whoever lost it between winning and claiming must not begin.
+                    if let Err(error) = lease.state_term(&term).await {
+                        tracing::warn!(%error, epoch, "the lease was lost before the term began");
+                        lease.release().await;
+                        return Ended::Deposed;
+                    }
+                    let ended = self.lead(&mut lease, claimed, office, stop).await;
+                    campaign.remember(term.last_commit());
+                    ended
+                }
+                Err(error) => Ended::CannotCommit(error),
+            };
+            match ended {
+                // Nobody else knows as well what was lost: the lease stays, and with it the next epoch is taken.
+                Ended::RolledBack => {}
+                Ended::Deposed => return ended,
+                Ended::Stopped | Ended::CannotCommit(_) => {
+                    lease.release().await;
+                    self.bus.flush().await;
+                    return ended;
+                }
+            }
+        }
+    }
+
     async fn claim(&self, lease: &Lease, office: &Office) -> Result<Claimed, StoreError> {
         let (now, round_trip) = self.store.now().await?;
         office.clock.observe(now, round_trip);
-        let claimed = self.store.claim_leadership(&self.process.node, lease.epoch()).await?;
-        if claimed.rolled_back {
+        let claimed = self.store.claim_leadership(&self.process.node, lease.known()).await?;
+        if let Some(rollback) = &claimed.rolled_back {
+            self.metrics.state_rollbacks.inc();
             tracing::error!(
                 critical = true,
-                lease_epoch = lease.epoch(),
                 epoch = claimed.term.epoch,
+                known_epoch = rollback.known.epoch,
+                known_seq = rollback.known.seq,
+                found_epoch = rollback.found.epoch,
+                found_seq = rollback.found.seq,
+                uncertain_from = %rollback.uncertain_from,
+                uncertain_until = %rollback.uncertain_until,
+                notifications = rollback.notifications,
                 "the state database has gone back in time: fires and notifications since then may run or be sent again"
             );
         }
         Ok(claimed)
     }
 
-    async fn lead(&self, mut lease: Lease, claimed: Claimed, office: &Office, stop: &Stop) -> Ended {
+    async fn lead(&self, lease: &mut Lease, claimed: Claimed, office: &Office, stop: &Stop) -> Ended {
         let epoch = claimed.term.epoch;
-        // Reads the lease back by renewing it: whoever lost it between winning and claiming must not begin.
-        if let Err(error) = lease.state_epoch(epoch).await {
-            tracing::warn!(%error, epoch, "the lease was lost before the term began");
-            lease.release().await;
-            return Ended::Deposed;
-        }
         tracing::info!(epoch, "leading");
         self.metrics.terms.inc();
         self.metrics.epoch.set(epoch);
@@ -301,10 +323,6 @@ impl Candidate {
         match ended {
             Ended::Stopped => tracing::info!(epoch, "handing over"),
             _ => tracing::warn!(epoch, reason = %ended, "not leading any more"),
-        }
-        if !matches!(ended, Ended::Deposed) {
-            lease.release().await;
-            self.bus.flush().await;
         }
         ended
     }

@@ -10,6 +10,7 @@ use futures::StreamExt;
 use sqlsentinel_common::bus::Bus;
 use sqlsentinel_common::clock::BootInstant;
 use sqlsentinel_common::store::Store;
+use sqlsentinel_common::store::leadership::Mark;
 use tokio::sync::watch;
 
 use crate::lease::{Found, Lease, LeaseError, LeaseKey, LeaseTimes, LeaseValue};
@@ -32,8 +33,8 @@ pub struct Campaign {
     key: LeaseKey,
     node: String,
     replicas: usize,
-    /// The greatest epoch ever seen in the lease: a lost epoch would let a rolled-back database pass unnoticed.
-    greatest_epoch: i64,
+    /// The latest commit ever seen in the lease: without it, a database that went back in time would pass unnoticed.
+    known: Mark,
     seen: watch::Sender<Leader>,
 }
 
@@ -48,7 +49,7 @@ impl Campaign {
         seen: watch::Sender<Leader>,
     ) -> Self {
         let key = LeaseKey::new(bus.clone(), times);
-        Self { bus, store, key, node: node.to_owned(), replicas, greatest_epoch: 0, seen }
+        Self { bus, store, key, node: node.to_owned(), replicas, known: Mark::default(), seen }
     }
 
     /// Waits until the lease is ours. May be dropped at any time: what was written then expires, or is read back as
@@ -68,9 +69,9 @@ impl Campaign {
         }
     }
 
-    /// Keeps in mind an epoch that this node took itself.
-    pub fn remember(&mut self, epoch: i64) {
-        self.greatest_epoch = self.greatest_epoch.max(epoch);
+    /// Keeps a commit in mind.
+    pub fn remember(&mut self, commit: Mark) {
+        self.known = self.known.max(commit);
     }
 
     /// One attempt: the lease if it was free and we were first.
@@ -89,7 +90,7 @@ impl Campaign {
         }
         self.store.now().await.map_err(|error| error.to_string())?;
 
-        let value = LeaseValue::new(&self.node, self.greatest_epoch);
+        let value = LeaseValue::new(&self.node, self.known);
         let began = BootInstant::now();
         match self.key.write(&value, found.revision).await {
             Ok(revision) => Ok(Some(Lease::held(self.key.clone(), value, revision, began))),
@@ -106,7 +107,7 @@ impl Campaign {
 
     fn note(&mut self, found: &Found) {
         if let Some(holder) = &found.holder {
-            self.remember(holder.epoch);
+            self.remember(holder.known());
         }
         self.seen.send_if_modified(|leader| {
             let changed = leader.holder != found.holder;

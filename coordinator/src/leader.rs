@@ -86,6 +86,9 @@ pub enum Ended {
     /// Another coordinator has taken a later epoch.
     #[error("another coordinator may lead by now")]
     Deposed,
+    /// The ledger has lost what was committed: this leader's memory of it is worth nothing, and a new term has to begin.
+    #[error("the state database has gone back in time")]
+    RolledBack,
     /// The ledger could not be written for one time to live of the lease.
     #[error("could not write the ledger: {0}")]
     CannotCommit(StoreError),
@@ -135,6 +138,7 @@ impl TermOfOffice {
             let error = match self.plan_until_error(stop).await {
                 Ok(()) => return Ended::Stopped,
                 Err(StoreError::Deposed) => return Ended::Deposed,
+                Err(StoreError::RolledBack { .. }) => return Ended::RolledBack,
                 Err(error) => error,
             };
             tracing::warn!(%error, "cannot write the ledger, trying again");
@@ -352,6 +356,7 @@ impl TermOfOffice {
                 Ok(0) => {}
                 Ok(_) => self.wake.notify_one(),
                 Err(RescueError::Store(StoreError::Deposed)) => return Ended::Deposed,
+                Err(RescueError::Store(StoreError::RolledBack { .. })) => return Ended::RolledBack,
                 Err(error) => tracing::warn!(%error, "rescue pass not finished, trying again"),
             }
         }

@@ -18,6 +18,7 @@ use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use serde::{Deserialize, Serialize};
 use sqlsentinel_common::bus::Bus;
 use sqlsentinel_common::clock::{BootInstant, wall_now};
+use sqlsentinel_common::store::leadership::{Mark, Term};
 use sqlsentinel_common::timestamp::Timestamp;
 use uuid::Uuid;
 
@@ -34,18 +35,28 @@ pub struct LeaseValue {
     pub acquired_at: Timestamp,
     /// The greatest epoch that the holder knows of; its own, once it has taken one.
     pub epoch: i64,
+    /// The last transaction of that epoch that was committed, as far as the holder knows: a ledger that stands before it
+    /// has gone back in time.
+    #[serde(default)]
+    pub seq: i64,
 }
 
 impl LeaseValue {
-    /// A new acquisition by `node`, which knows of `epoch`.
-    pub fn new(node: &str, epoch: i64) -> Self {
+    /// A new acquisition by `node`, which knows of the commit `known`.
+    pub fn new(node: &str, known: Mark) -> Self {
         Self {
             node: node.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             nonce: Uuid::new_v4(),
             acquired_at: wall_now(),
-            epoch,
+            epoch: known.epoch,
+            seq: known.seq,
         }
+    }
+
+    /// The latest commit that the holder knew of.
+    pub fn known(&self) -> Mark {
+        Mark { epoch: self.epoch, seq: self.seq }
     }
 }
 
@@ -177,23 +188,26 @@ pub struct Lease {
     value: LeaseValue,
     revision: u64,
     trusted_until: BootInstant,
+    /// The term that the holder has taken, once it has.
+    term: Option<Term>,
 }
 
 impl Lease {
     /// A lease whose write was confirmed at `revision` and had begun at `began`.
     pub fn held(key: LeaseKey, value: LeaseValue, revision: u64, began: BootInstant) -> Self {
         let trusted_until = began.plus(key.times.trusted_for());
-        Self { key, value, revision, trusted_until }
+        Self { key, value, revision, trusted_until, term: None }
     }
 
-    /// The greatest epoch known when it was written.
-    pub fn epoch(&self) -> i64 {
-        self.value.epoch
+    /// The latest commit that the holder knows of.
+    pub fn known(&self) -> Mark {
+        self.term.as_ref().map_or(self.value.known(), Term::last_commit)
     }
 
-    /// States the epoch that the holder has taken, and thereby proves that the lease is still its own.
-    pub async fn state_epoch(&mut self, epoch: i64) -> Result<(), LeaseError> {
-        self.value.epoch = epoch;
+    /// States the term that the holder has taken, and thereby proves that the lease is still its own. Each renewal states
+    /// the term's last commit.
+    pub async fn state_term(&mut self, term: &Term) -> Result<(), LeaseError> {
+        self.term = Some(term.clone());
         self.renew().await
     }
 
@@ -219,6 +233,7 @@ impl Lease {
 
     async fn renew(&mut self) -> Result<(), LeaseError> {
         let began = BootInstant::now();
+        (self.value.epoch, self.value.seq) = (self.known().epoch, self.known().seq);
         match self.key.write(&self.value, self.revision).await {
             Ok(revision) => {
                 self.revision = revision;

@@ -14,6 +14,8 @@ pub struct Metrics {
     pub epoch: IntGauge,
     /// Terms that this coordinator began.
     pub terms: IntCounter,
+    /// How often this coordinator found that the state database had gone back in time.
+    pub state_rollbacks: IntCounter,
     /// Alerts with a fire to come, while leading.
     pub scheduler_jobs: IntGauge,
     /// Fires planned to run, by alert.
@@ -46,6 +48,10 @@ impl Metrics {
             leader: gauge("sqlsentinel_leader", "1 while this coordinator leads.")?,
             epoch: gauge("sqlsentinel_leader_epoch", "The epoch this coordinator last led in.")?,
             terms: counter("sqlsentinel_leader_terms_total", "Terms that this coordinator began.")?,
+            state_rollbacks: counter(
+                "sqlsentinel_state_rollbacks_total",
+                "How often the state database was found to have gone back in time.",
+            )?,
             scheduler_jobs: gauge("sqlsentinel_scheduler_jobs", "Alerts with a fire to come, on the leader.")?,
             scheduler_job_runs: by("sqlsentinel_scheduler_job_runs_total", "Fires planned to run.", "alert_name")?,
             gap_fires: by("sqlsentinel_gap_fires_total", "Fires that did not run one by one.", "reason")?,

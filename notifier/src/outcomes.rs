@@ -30,6 +30,10 @@ const UNRECORDED_PAUSE: Duration = Duration::from_secs(1);
 /// When an outcome comes again whose definition this notifier cannot read: until then, it may have been upgraded.
 const UNREADABLE_PAUSE: Duration = Duration::from_secs(30);
 
+/// When an outcome comes again whose fire the leader has yet to plan, and how often: somebody has to lead by then.
+const UNPLANNED_PAUSE: Duration = Duration::from_secs(1);
+const UNPLANNED_DELIVERIES: u32 = 120;
+
 /// The dead letter's reason for an outcome that no fire belongs to.
 const UNKNOWN_FIRE: &str = "unknown_fire";
 
@@ -121,7 +125,12 @@ impl Outcomes {
                 (if *late { OutcomeResult::Late } else { OutcomeResult::Recorded }, delivery.ack().await)
             }
             Some(Fate::Duplicate) => (OutcomeResult::Duplicate, delivery.ack().await),
-            Some(Fate::UnknownFire) => (OutcomeResult::DeadLettered, delivery.dead_letter(UNKNOWN_FIRE).await),
+            Some(Fate::NotPlannedYet) if delivery.delivery < UNPLANNED_DELIVERIES => {
+                (OutcomeResult::GivenBack, delivery.nak(UNPLANNED_PAUSE).await)
+            }
+            Some(Fate::UnknownFire | Fate::NotPlannedYet) => {
+                (OutcomeResult::DeadLettered, delivery.dead_letter(UNKNOWN_FIRE).await)
+            }
             Some(Fate::Invalid(reason)) => (OutcomeResult::DeadLettered, delivery.dead_letter(reason).await),
             Some(Fate::Unreadable(reason)) => {
                 tracing::error!(execution_id = %delivery.message.execution_id, reason, "cannot judge an outcome");

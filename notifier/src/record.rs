@@ -13,6 +13,7 @@ use sqlsentinel_common::messages::OutcomeMessage;
 use sqlsentinel_common::store::outbox::NoticeKind;
 use sqlsentinel_common::store::outcomes::{FireProgress, LastWord, LockedFire, OutcomeTx, RecordedRun, Trigger};
 use sqlsentinel_common::store::{Store, StoreError};
+use sqlsentinel_common::timestamp::Timestamp;
 
 use crate::definitions::{DefinitionCache, Definitions};
 use crate::judgement::{Decision, DefinedRun, ITSELF, Judgement, judge_all, judge_untold};
@@ -27,8 +28,10 @@ pub enum Fate {
     },
     /// Its fire had ended already.
     Duplicate,
-    /// No fire is known by its id.
+    /// No fire is known by its id, and none will be.
     UnknownFire,
+    /// Nothing was done: no fire is known by its id yet. The state database has gone back, and what ran is planned again.
+    NotPlannedYet,
     /// Nothing was done: the definition it is to be judged by cannot be read here.
     Unreadable(String),
     /// Nothing was done: the state database will not take it.
@@ -94,10 +97,18 @@ impl Recorder {
         self.store
             .step(async {
                 let mut tx = self.store.begin_outcomes().await?;
-                let fires = tx.lock_fires(&outcomes.iter().map(|outcome| outcome.execution_id).collect()).await?;
+                let ids: BTreeSet<_> = outcomes.iter().map(|outcome| outcome.execution_id).collect();
+                let mut fires = tx.lock_fires(&ids).await?;
+                let unknown: BTreeSet<_> = ids.into_iter().filter(|id| !fires.contains_key(id)).collect();
+                let mut planned_through = None;
+                if !unknown.is_empty() {
+                    // In this order: a fire that is planned between the two is seen, and not taken for one that never was.
+                    planned_through = tx.planned_through().await?;
+                    fires.append(&mut tx.lock_fires(&unknown).await?);
+                }
                 let hashes = fires.values().filter(|fire| fire.progress != FireProgress::Ended);
                 let definitions = self.definitions.get(&mut tx, hashes.map(|fire| &fire.config_hash)).await?;
-                let Sorted { fates, runs, again } = sort(outcomes, &fires, &definitions);
+                let Sorted { fates, runs, again } = sort(outcomes, &fires, &definitions, planned_through);
                 let judgement = write(&mut tx, &runs).await?;
                 tx.raise_deliveries(&again).await?;
                 tx.commit().await?;
@@ -216,17 +227,20 @@ struct Sorted<'a> {
     again: BTreeMap<ExecutionId, u32>,
 }
 
-/// Decides what is to be done with each outcome. The first one of an execution counts.
+/// Decides what is to be done with each outcome. The first one of an execution counts. Every fire due up to
+/// `planned_through` is in the ledger.
 fn sort<'a>(
     outcomes: &[&'a OutcomeMessage],
     fires: &'a BTreeMap<ExecutionId, LockedFire>,
     definitions: &'a Definitions,
+    planned_through: Option<Timestamp>,
 ) -> Sorted<'a> {
     let mut sorted = Sorted { fates: Vec::with_capacity(outcomes.len()), runs: Vec::new(), again: BTreeMap::new() };
     let mut seen = BTreeSet::new();
     for outcome in outcomes {
         let id = outcome.execution_id;
         let fate = match fires.get(&id) {
+            None if planned_through.is_some_and(|cursor| cursor < outcome.scheduled_for) => Fate::NotPlannedYet,
             None => Fate::UnknownFire,
             Some(fire) if fire.progress == FireProgress::Ended || seen.contains(&id) => {
                 let delivery = sorted.again.entry(id).or_default();
@@ -277,10 +291,10 @@ async fn write(tx: &mut OutcomeTx, runs: &[DefinedRun<'_>]) -> Result<Judgement,
 }
 
 async fn save(tx: &mut OutcomeTx, judgement: &Judgement) -> Result<(), StoreError> {
+    // Invariant: atomic. These and the states below commit together.
+    tx.enqueue(&judgement.notifications).await?;
     tx.save_states(&judgement.moved).await?;
-    tx.save_instances(&judgement.instances, &judgement.ended).await?;
-    // Invariant: atomic. The states above and these commit together.
-    tx.enqueue(&judgement.notifications).await
+    tx.save_instances(&judgement.instances, &judgement.ended).await
 }
 
 fn log(runs: &[DefinedRun<'_>], judgement: &Judgement) {

@@ -50,6 +50,11 @@ impl Bench {
         Ok(Self { _fixture: Some(fixture), ..Self::with(store, &url).await? })
     }
 
+    /// Beside `fixture`, on its database.
+    pub async fn on_same(fixture: &Fixture) -> Result<Self> {
+        Self::with(fixture.another(StoreRole::Member)?, fixture.url()).await
+    }
+
     /// On a SQLite database of its own.
     pub async fn sqlite() -> Result<Self> {
         let directory = tempfile::tempdir()?;

@@ -20,7 +20,7 @@ const SUPERUSER: &str = "postgres";
 /// A PostgreSQL server. Its databases survive [`Postgres::stop`] and [`Postgres::start_again`].
 #[derive(Debug)]
 pub struct Postgres {
-    _directory: TempDir,
+    directory: TempDir,
     launch: Launch,
     port: u16,
     server: Option<Proc>,
@@ -59,7 +59,7 @@ impl Postgres {
             let port = ports::free()?;
             launch.args = arguments(&data, port);
             if let Some(server) = serving(&launch, port).await? {
-                return Ok(Self { _directory: directory, launch, port, server: Some(server) });
+                return Ok(Self { directory, launch, port, server: Some(server) });
             }
         }
         bail!("PostgreSQL found no free port ten times")
@@ -118,6 +118,30 @@ impl Postgres {
     pub async fn start_again(&mut self) -> Result<()> {
         let server = serving(&self.launch, self.port).await?;
         self.server = Some(server.context("PostgreSQL's port was taken meanwhile")?);
+        Ok(())
+    }
+
+    /// Keeps a copy of everything in it as it is now, for [`Postgres::put_back`]. The server is away meanwhile.
+    pub async fn copy(&mut self) -> Result<()> {
+        self.stop().await?;
+        self.replace("data", "copy")?;
+        self.start_again().await
+    }
+
+    /// Makes everything in it as it was when it was copied; the server has to be stopped.
+    pub fn put_back(&self) -> Result<()> {
+        ensure!(self.server.is_none(), "PostgreSQL is running");
+        self.replace("copy", "data")
+    }
+
+    /// Replaces one folder by a copy of another, owners and modes included.
+    fn replace(&self, from: &str, to: &str) -> Result<()> {
+        let (from, to) = (self.directory.path().join(from), self.directory.path().join(to));
+        if to.exists() {
+            std::fs::remove_dir_all(&to)?;
+        }
+        let status = std::process::Command::new("cp").arg("-a").args([&from, &to]).status()?;
+        ensure!(status.success(), "cannot copy {} ({status})", from.display());
         Ok(())
     }
 

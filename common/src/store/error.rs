@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::leadership::Mark;
 use super::{ACQUIRE_TIMEOUT, STATEMENT_TIMEOUT};
 
 /// Why the state database did not do what it was asked.
@@ -20,6 +21,14 @@ pub enum StoreError {
     /// Another coordinator leads by now: whatever was asked has changed nothing.
     #[error("deposed: another coordinator has taken over the ledger")]
     Deposed,
+    /// The database has lost what this leader had committed: whatever was asked has changed nothing.
+    #[error("the state database has gone back in time: it stands at {found:?}, and {known:?} was committed")]
+    RolledBack {
+        /// A place in its history that was committed.
+        known: Mark,
+        /// The place at which it stands now.
+        found: Mark,
+    },
     /// The new cursor lies ahead of the database's clock.
     #[error("refused to plan ahead of the state database's clock")]
     AheadOfClock,

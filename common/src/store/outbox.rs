@@ -28,7 +28,7 @@ use super::{Dialect, Store, StoreError, Tx};
 use crate::timestamp::Timestamp;
 
 /// The condition on notifications that have not ended; the partial indexes of the outbox are made for this text.
-const ACTIVE: &str = "status IN ('PENDING', 'SENDING')";
+pub(super) const ACTIVE: &str = "status IN ('PENDING', 'SENDING')";
 
 impl Store {
     /// Whether what this notification tells the end of was given up and certainly never arrived. Never, if it tells no

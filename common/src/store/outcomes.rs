@@ -22,6 +22,7 @@ pub use self::records::{AlertState, Condition, FireProgress, LockedFire, Recorde
 use self::records::{execution_record, run_status, state_record};
 pub use self::untold::LastWord;
 use super::outbox::{NewNotification, NotificationStatus};
+use super::rollback::MAY_HAVE_BEEN_TOLD;
 use super::silences::silenced;
 use super::{Dialect, Store, StoreError, Tx};
 use crate::alert::{AlertDefinition, ConfigHash};
@@ -252,7 +253,8 @@ impl OutcomeTx {
         self.write(sql, records).await
     }
 
-    /// Queues notifications, due at once; one that is queued or sent already stays as it is.
+    /// Queues notifications, due at once; one that is queued or sent already stays as it is. Before [`Self::save_states`]:
+    /// whether they may have been told before is a question to the states as they were.
     pub async fn enqueue(&mut self, notifications: &[NewNotification]) -> Result<(), StoreError> {
         let records: Vec<Value> = notifications.iter().map(NewNotification::record).collect();
         let sql = format!(
@@ -260,13 +262,14 @@ impl OutcomeTx {
              channel, kind, sequence, scheduled_for, payload, status, attempt, next_attempt_at, possible_duplicate, \
              created_at) \
              SELECT n.notification_id, n.execution_id, n.alert_name, n.instance, n.route_key, \
-             n.channel, n.kind, n.sequence, n.scheduled_for, n.payload, '{}', 0, {now}, 0, {now} \
+             n.channel, n.kind, n.sequence, n.scheduled_for, n.payload, '{}', 0, {now}, CASE WHEN {told} THEN 1 ELSE 0 END, {now} \
              FROM {} WHERE TRUE ON CONFLICT (notification_id) DO NOTHING",
             NotificationStatus::Pending.as_str(),
             self.dialect.rows(
                 "notification_id TEXT, execution_id TEXT, alert_name TEXT, instance TEXT, route_key TEXT, \
                  channel TEXT, kind TEXT, sequence BIGINT, scheduled_for BIGINT, payload TEXT"
             ),
+            told = MAY_HAVE_BEEN_TOLD,
             now = self.dialect.now(),
         );
         self.write(sql, records).await
@@ -275,6 +278,13 @@ impl OutcomeTx {
     /// Makes it true.
     pub async fn commit(self) -> Result<(), StoreError> {
         Ok(self.tx.commit().await?)
+    }
+
+    /// The schedule cursor: every fire due up to here is in the ledger. None before the first leader.
+    pub async fn planned_through(&mut self) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT planned_through FROM sqlsentinel_leadership WHERE id = 1";
+        let row = sqlx::query(sql).fetch_optional(&mut *self.tx).await?;
+        row.map(|row| Ok(Timestamp::from_micros(row.try_get(0)?))).transpose()
     }
 
     /// The database's clock.

@@ -6,7 +6,9 @@ use anyhow::{Context, Result};
 use sqlsentinel_common::bus::Bus;
 use sqlsentinel_common::clock::BootInstant;
 use sqlsentinel_common::health::Health;
+use sqlsentinel_common::ids::TermId;
 use sqlsentinel_common::settings::{NatsLogin, NatsSettings};
+use sqlsentinel_common::store::leadership::{Mark, Term};
 use sqlsentinel_common::subjects::Namespace;
 use sqlsentinel_coordinator::lease::{Found, Lease, LeaseError, LeaseKey, LeaseTimes, LeaseValue};
 use sqlsentinel_tests::eventually::{SOON, eventually};
@@ -38,7 +40,7 @@ impl Bench {
     /// Takes the lease as `node` as soon as it is free.
     async fn take(&self, node: &str) -> Result<Lease> {
         let free = self.until("the lease is free", |found| found.holder.is_none()).await?;
-        let (value, began) = (LeaseValue::new(node, 0), BootInstant::now());
+        let (value, began) = (LeaseValue::new(node, Mark::default()), BootInstant::now());
         let revision = self.key.write(&value, free.revision).await?;
         Ok(Lease::held(self.key.clone(), value, revision, began))
     }
@@ -84,8 +86,8 @@ async fn a_renewed_lease_lives_and_a_renewal_keeps_its_time_to_live() -> Result<
 async fn of_two_candidates_that_saw_it_free_one_gets_it() -> Result<()> {
     let bench = Bench::new().await?;
     let free = bench.key.read().await?;
-    bench.key.write(&LeaseValue::new("quick", 0), free.revision).await?;
-    let late = bench.key.write(&LeaseValue::new("late", 0), free.revision).await;
+    bench.key.write(&LeaseValue::new("quick", Mark::default()), free.revision).await?;
+    let late = bench.key.write(&LeaseValue::new("late", Mark::default()), free.revision).await;
     assert!(matches!(late, Err(LeaseError::Superseded)), "{late:?}");
     assert_eq!(bench.holder().await?, "quick");
     Ok(())
@@ -96,7 +98,7 @@ async fn who_was_superseded_stops_keeping_and_cannot_give_away_what_is_not_his()
     let bench = Bench::new().await?;
     let mut lease = bench.take("old").await?;
     let found = bench.key.read().await?;
-    bench.key.write(&LeaseValue::new("new", 0), found.revision).await?;
+    bench.key.write(&LeaseValue::new("new", Mark::default()), found.revision).await?;
     assert!(matches!(lease.keep().await, LeaseError::Superseded));
     lease.release().await;
     assert_eq!(bench.holder().await?, "new");
@@ -106,14 +108,15 @@ async fn who_was_superseded_stops_keeping_and_cannot_give_away_what_is_not_his()
 #[tokio::test]
 async fn a_renewal_of_our_own_that_was_stored_late_is_not_taken_for_somebody_elses() -> Result<()> {
     let bench = Bench::new().await?;
-    let (value, began) = (LeaseValue::new("holder", 0), BootInstant::now());
+    let (value, began) = (LeaseValue::new("holder", Mark::default()), BootInstant::now());
     let revision = bench.key.write(&value, 0).await?;
     let mut lease = Lease::held(bench.key.clone(), value.clone(), revision, began);
     // What a renewal leaves behind that timed out here and was stored there.
     bench.key.write(&value, revision).await?;
-    let first = lease.state_epoch(7).await;
+    let term = Term::new(7, TermId::random());
+    let first = lease.state_term(&term).await;
     assert!(matches!(first, Err(LeaseError::Indeterminate(_))), "{first:?}");
-    lease.state_epoch(7).await?;
+    lease.state_term(&term).await?;
     assert_eq!(bench.key.read().await?.holder.map(|holder| holder.epoch), Some(7));
     Ok(())
 }

@@ -16,6 +16,7 @@ mod reach;
 mod reload;
 mod road;
 mod road_mysql;
+mod rollback;
 mod rolling_restart;
 mod secrets;
 mod state_database;

@@ -249,7 +249,7 @@ struct Ledger {
 
 impl Ledger {
     async fn of(fixture: Fixture) -> Result<Self> {
-        let claimed = fixture.store.claim_leadership("leader", 0).await?;
+        let claimed = fixture.store.claim_leadership("leader", Mark::default()).await?;
         let url = sqlsentinel_common::config::normalise_database_url(fixture.url())?;
         let pool = sqlx::AnyPool::connect(url.url.expose()).await?;
         Ok(Self { start: claimed.planned_through, term: claimed.term, fixture, pool })

@@ -27,9 +27,9 @@ on_both_dialects!(
 );
 
 async fn a_deposed_leader_changes_nothing(fixture: Fixture) -> Result<()> {
-    let first = fixture.store.claim_leadership("first", 0).await?;
+    let first = fixture.store.claim_leadership("first", Mark::default()).await?;
     let successor = fixture.another(StoreRole::Leader)?;
-    let second = successor.claim_leadership("second", first.term.epoch).await?;
+    let second = successor.claim_leadership("second", first.term.last_commit()).await?;
 
     let (now, _) = fixture.store.now().await?;
     let plan = Plan { planned_through: now, ..Plan::default() };
@@ -42,22 +42,22 @@ async fn a_deposed_leader_changes_nothing(fixture: Fixture) -> Result<()> {
 }
 
 async fn an_epoch_is_above_the_row_and_above_the_lease(fixture: Fixture) -> Result<()> {
-    assert_eq!(fixture.store.claim_leadership("a", 0).await?.term.epoch, 1);
-    assert_eq!(fixture.store.claim_leadership("b", 0).await?.term.epoch, 2);
-    assert_eq!(fixture.store.claim_leadership("c", 9).await?.term.epoch, 10);
+    assert_eq!(fixture.store.claim_leadership("a", Mark::default()).await?.term.epoch, 1);
+    assert_eq!(fixture.store.claim_leadership("b", Mark::default()).await?.term.epoch, 2);
+    assert_eq!(fixture.store.claim_leadership("c", Mark { epoch: 9, seq: 0 }).await?.term.epoch, 10);
     Ok(())
 }
 
 async fn a_database_older_than_the_lease_is_noticed(fixture: Fixture) -> Result<()> {
-    let first = fixture.store.claim_leadership("a", 0).await?;
-    assert!(!first.rolled_back);
-    assert!(!fixture.store.claim_leadership("b", first.term.epoch).await?.rolled_back);
-    assert!(fixture.store.claim_leadership("c", 40).await?.rolled_back);
+    let first = fixture.store.claim_leadership("a", Mark::default()).await?;
+    assert_eq!(first.rolled_back, None);
+    assert_eq!(fixture.store.claim_leadership("b", first.term.last_commit()).await?.rolled_back, None);
+    assert!(fixture.store.claim_leadership("c", Mark { epoch: 40, seq: 0 }).await?.rolled_back.is_some());
     Ok(())
 }
 
 async fn the_stamps_of_one_term_grow_with_each_transaction(fixture: Fixture) -> Result<()> {
-    let term = fixture.store.claim_leadership("a", 0).await?.term;
+    let term = fixture.store.claim_leadership("a", Mark::default()).await?.term;
     let mut last = Mark::default();
     for _ in 0..3 {
         let leader = fixture.store.begin_as(&term).await?;
@@ -65,7 +65,7 @@ async fn the_stamps_of_one_term_grow_with_each_transaction(fixture: Fixture) -> 
         last = leader.mark;
         leader.commit().await?;
     }
-    let next = fixture.store.claim_leadership("b", 0).await?.term;
+    let next = fixture.store.claim_leadership("b", Mark::default()).await?.term;
     assert!(fixture.store.begin_as(&next).await?.mark > last);
     Ok(())
 }
@@ -78,7 +78,7 @@ async fn migrating_again_keeps_the_name_of_the_installation(fixture: Fixture) ->
 }
 
 async fn a_superseded_set_stays_superseded_unless_asked_for(fixture: Fixture) -> Result<()> {
-    let term = fixture.store.claim_leadership("a", 0).await?.term;
+    let term = fixture.store.claim_leadership("a", Mark::default()).await?.term;
     let (old, new) = (Set::of(&["SELECT 1"])?, Set::of(&["SELECT 2"])?);
     assert_eq!(adopt(&fixture, &term, &old, Intent::Found).await?, Adoption::Adopted);
     assert_eq!(adopt(&fixture, &term, &old, Intent::Found).await?, Adoption::InForce);
@@ -92,7 +92,7 @@ async fn a_superseded_set_stays_superseded_unless_asked_for(fixture: Fixture) ->
 
 /// Two coordinators whose files differ: the one that was changed last decides, whichever of them leads.
 async fn a_change_counts_until_a_later_one_is_in_force(fixture: Fixture) -> Result<()> {
-    let term = fixture.store.claim_leadership("a", 0).await?.term;
+    let term = fixture.store.claim_leadership("a", Mark::default()).await?.term;
     let (old, new) = (Set::of(&["SELECT 1"])?, Set::of(&["SELECT 2"])?);
     adopt(&fixture, &term, &old, Intent::Found).await?;
     let (before, _) = fixture.store.now().await?;
@@ -106,7 +106,7 @@ async fn a_change_counts_until_a_later_one_is_in_force(fixture: Fixture) -> Resu
 }
 
 async fn a_changed_version_begins_where_the_old_one_ends(fixture: Fixture) -> Result<()> {
-    let claimed = fixture.store.claim_leadership("a", 0).await?;
+    let claimed = fixture.store.claim_leadership("a", Mark::default()).await?;
     adopt(&fixture, &claimed.term, &Set::of(&["SELECT 1", "SELECT 3"])?, Intent::Found).await?;
     let (now, _) = fixture.store.now().await?;
     let plan = Plan { planned_through: now, ..Plan::default() };
@@ -123,7 +123,7 @@ async fn a_changed_version_begins_where_the_old_one_ends(fixture: Fixture) -> Re
 }
 
 async fn the_cursor_never_passes_the_databases_clock(fixture: Fixture) -> Result<()> {
-    let term = fixture.store.claim_leadership("a", 0).await?.term;
+    let term = fixture.store.claim_leadership("a", Mark::default()).await?.term;
     let (now, _) = fixture.store.now().await?;
     let ahead = Plan { planned_through: now.plus(std::time::Duration::from_secs(60)), ..Plan::default() };
     let refused = fixture.store.commit_plan(&term, &ahead, Mark::default(), 10).await;

@@ -9,5 +9,6 @@ mod migrate;
 mod outbox;
 mod outcomes;
 mod retention;
+mod rollback;
 mod silences;
 mod takeover;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use prometheus::Registry;
 use sqlsentinel_common::store::StoreError;
+use sqlsentinel_common::store::leadership::Mark;
 use sqlsentinel_common::store::leadership::Term;
 use sqlsentinel_common::store::retention::{Expendable, Place};
 use sqlsentinel_common::timestamp::Timestamp;
@@ -42,7 +43,7 @@ struct Attic {
 impl Attic {
     async fn of(fixture: Fixture) -> Result<Self> {
         let bench = Bench::on(fixture).await?;
-        let term = bench.store.claim_leadership("leader", 0).await?.term;
+        let term = bench.store.claim_leadership("leader", Mark::default()).await?.term;
         let retention = Self::retention(&bench, term)?;
         let now = bench.store.now().await?.0;
         Ok(Self { bench, retention, old: now.minus(100 * DAY), young: now.minus(10 * DAY) })
@@ -263,7 +264,7 @@ async fn the_age_is_counted_from_the_cursor_and_not_from_the_clock(fixture: Fixt
 async fn a_deposed_leader_deletes_nothing(fixture: Fixture) -> Result<()> {
     let attic = Attic::of(fixture).await?;
     attic.fire("revenue", "old", attic.old, "OK").await?;
-    let successor = attic.bench.store.claim_leadership("successor", 0).await?.term;
+    let successor = attic.bench.store.claim_leadership("successor", Mark::default()).await?.term;
     assert!(matches!(attic.retention.run_once(KEEP).await, Err(StoreError::Deposed)));
     assert_eq!(attic.left("fires", "execution_id").await?, "old");
     assert_eq!(Attic::retention(&attic.bench, successor)?.run_once(KEEP).await?, 1);

@@ -12,8 +12,8 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, AssertSqlSafe, Row};
 use uuid::Uuid;
 
+use super::ACTIVE;
 use super::notification::{Claim, ClaimRequest, Claims, Destination, Due, NoticeKind, NotificationStatus};
-use super::{ACTIVE, now};
 use crate::config::Rate;
 use crate::ids::DigestId;
 use crate::store::silences::silenced;
@@ -28,7 +28,7 @@ impl Store {
     pub async fn claim_notifications(&self, request: ClaimRequest<'_>) -> Result<Claims, StoreError> {
         self.step(async {
             let mut tx = self.begin().await?;
-            let now = now(&mut tx, self.dialect).await?;
+            let now = self.now_and_look(&mut tx).await?;
             let claims = claim(&mut tx, self.dialect, &request, Choice::Heads, now).await?;
             let next_due = if claims.is_empty() { next_due(&mut tx, now).await? } else { None };
             tx.commit().await?;
@@ -50,7 +50,7 @@ impl Store {
             let mut tx = self.begin().await?;
             let window = lock_window(&mut tx, self.dialect, channel).await?;
             // After the lock: while it was waited for, another sender may have begun a window.
-            let now = now(&mut tx, self.dialect).await?;
+            let now = self.now_and_look(&mut tx).await?;
             let (began_at, used) = window.at(now, rate.per);
             let left = i64::from(rate.messages).saturating_sub(used);
             if left <= 0 {
