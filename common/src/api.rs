@@ -1,7 +1,8 @@
 //! Operators' requests over NATS: who asks, on which verb, and what comes back.
 //!
 //! A verb answered by *every* process (`health`) is gathered: one request, many answers, within a time. A verb answered by
-//! *one* coordinator (`status`) is asked as a queue group. Both sides are here, so that they cannot drift apart.
+//! *one* coordinator (`status`, `leader`) is asked as a queue group. What changes something (`step-down`) names its user in
+//! the subject. Both sides are here, so that they cannot drift apart.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -15,11 +16,17 @@ use serde::{Deserialize, Serialize};
 use crate::alert::SourceName;
 use crate::bus::{Bus, BusError};
 use crate::health::HealthReport;
+use crate::timestamp::Timestamp;
 
 /// Every process answers with its [`ProcessReport`].
 pub const HEALTH: &str = "health";
 /// One coordinator answers with the state of every alert.
 pub const STATUS: &str = "status";
+
+/// One coordinator answers with a [`LeaderReport`].
+pub const LEADER: &str = "leader";
+/// The leader, and nobody else, answers a [`StepDownRequest`] with a [`StepDownAnswer`].
+pub const STEP_DOWN: &str = "step-down";
 
 /// Answers of one gathering that come after this long without another one are not waited for.
 const QUIET: Duration = Duration::from_millis(300);
@@ -68,6 +75,45 @@ pub struct ProcessReport {
     pub health: HealthReport,
 }
 
+/// Who leads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LeaderReport {
+    /// The node that took the epoch in force.
+    pub node: String,
+    /// The epoch.
+    pub epoch: i64,
+    /// How many transactions it has committed in it.
+    pub seq: i64,
+    /// Since when, on the state database's clock.
+    pub since: Timestamp,
+    /// The schedule cursor: every fire due up to here is accounted for.
+    pub planned_through: Timestamp,
+    /// The node that holds the lease now; none while there is an election.
+    pub lease: Option<String>,
+}
+
+/// Asks the leader to make room for another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepDownRequest {
+    /// Even if nobody stands by.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// What became of a [`StepDownRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepDownAnswer {
+    /// The node that was asked.
+    pub former: String,
+    /// Whether it has stepped down.
+    pub stepped_down: bool,
+    /// Who holds the lease now; none if nobody had taken it in time.
+    pub leader: Option<String>,
+    /// Why it has not stepped down, or what to expect now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
 /// Answers every [`HEALTH`] request with what `report` says at that moment, until dropped.
 pub async fn answer_health(bus: Bus, report: impl Fn() -> ProcessReport) -> Infallible {
     let mut requests = Requests::to(&bus, HEALTH, None);
@@ -81,7 +127,7 @@ pub async fn answer_health(bus: Bus, report: impl Fn() -> ProcessReport) -> Infa
 #[derive(Debug)]
 pub struct Requests {
     bus: Bus,
-    verb: &'static str,
+    subject: String,
     group: Option<&'static str>,
     subscription: Option<Subscriber>,
 }
@@ -91,12 +137,19 @@ pub struct Requests {
 pub struct Request {
     bus: Bus,
     reply: Subject,
+    subject: Subject,
+    payload: Bytes,
 }
 
 impl Requests {
     /// Requests on `verb`; the members of a queue group share them, without one everybody gets every request.
     pub fn to(bus: &Bus, verb: &'static str, group: Option<&'static str>) -> Self {
-        Self { bus: bus.clone(), verb, group, subscription: None }
+        Self { bus: bus.clone(), subject: bus.namespace().api_read(verb), group, subscription: None }
+    }
+
+    /// Requests of any user on a `verb` that changes something; everybody gets every one.
+    pub fn of_admins(bus: &Bus, verb: &'static str) -> Self {
+        Self { bus: bus.clone(), subject: bus.namespace().api_admin_of_all(verb), group: None, subscription: None }
     }
 
     /// The next request.
@@ -107,7 +160,9 @@ impl Requests {
                 continue;
             };
             match subscription.next().await {
-                Some(Message { reply: Some(reply), .. }) => return Request { bus: self.bus.clone(), reply },
+                Some(Message { reply: Some(reply), subject, payload, .. }) => {
+                    return Request { bus: self.bus.clone(), reply, subject, payload };
+                }
                 // Nobody waits for an answer.
                 Some(_) => {}
                 None => self.subscription = None,
@@ -116,7 +171,7 @@ impl Requests {
     }
 
     async fn subscribe(&mut self) {
-        let subject = self.bus.namespace().api_read(self.verb);
+        let subject = self.subject.clone();
         let subscribed = match self.group {
             Some(group) => self.bus.client().queue_subscribe(subject, group.to_owned()).await,
             None => self.bus.client().subscribe(subject).await,
@@ -124,7 +179,7 @@ impl Requests {
         match subscribed {
             Ok(subscription) => self.subscription = Some(subscription),
             Err(error) => {
-                tracing::warn!(%error, verb = self.verb, "cannot listen for operators' requests");
+                tracing::warn!(%error, subject = self.subject, "cannot listen for operators' requests");
                 tokio::time::sleep(RESUBSCRIBE).await;
             }
         }
@@ -132,6 +187,16 @@ impl Requests {
 }
 
 impl Request {
+    /// The user that a request on a verb of admins names.
+    pub fn user(&self) -> &str {
+        self.subject.rsplit('.').nth(1).unwrap_or_default()
+    }
+
+    /// What is asked; the default where nothing readable is said.
+    pub fn content<T: DeserializeOwned + Default>(&self) -> T {
+        serde_json::from_slice(&self.payload).unwrap_or_default()
+    }
+
     /// Answers it; an answer that cannot be sent is the asker's time-out.
     pub async fn answer(self, answer: &impl Serialize) {
         let payload = serde_json::to_vec(answer).map_err(|error| error.to_string());
@@ -149,7 +214,7 @@ impl Request {
 pub async fn gather<T: DeserializeOwned>(bus: &Bus, verb: &str, wait: Duration) -> Result<Vec<T>, BusError> {
     let mut gathered = Vec::new();
     // A subscription of our own, not `request()`: that one takes a single answer, and leaks when nobody answers.
-    let mut answers = ask(bus, verb).await?;
+    let mut answers = ask(bus, bus.namespace().api_read(verb), Bytes::new()).await?;
     let deadline = tokio::time::Instant::now() + wait;
     loop {
         let until = if gathered.is_empty() { deadline } else { deadline.min(tokio::time::Instant::now() + QUIET) };
@@ -165,7 +230,22 @@ pub async fn gather<T: DeserializeOwned>(bus: &Bus, verb: &str, wait: Duration) 
 
 /// Asks the group behind `verb` and takes the first answer; none if nobody answers within `wait`.
 pub async fn ask_one<T: DeserializeOwned>(bus: &Bus, verb: &str, wait: Duration) -> Result<Option<T>, BusError> {
-    let mut answers = ask(bus, verb).await?;
+    first(ask(bus, bus.namespace().api_read(verb), Bytes::new()).await?, wait).await
+}
+
+/// Asks, as `user`, for something to be changed, and takes the first answer; none if nobody answers within `wait`.
+pub async fn ask_as<T: DeserializeOwned>(
+    bus: &Bus,
+    user: &str,
+    verb: &str,
+    content: &impl Serialize,
+    wait: Duration,
+) -> Result<Option<T>, BusError> {
+    let content = serde_json::to_vec(content).map_err(|error| BusError::unconfirmed("the request", error))?;
+    first(ask(bus, bus.namespace().api_admin(user, verb), content.into()).await?, wait).await
+}
+
+async fn first<T: DeserializeOwned>(mut answers: Subscriber, wait: Duration) -> Result<Option<T>, BusError> {
     match tokio::time::timeout(wait, answers.next()).await {
         Ok(Some(answer)) if !answer.payload.is_empty() => serde_json::from_slice(&answer.payload)
             .map(Some)
@@ -174,11 +254,10 @@ pub async fn ask_one<T: DeserializeOwned>(bus: &Bus, verb: &str, wait: Duration)
     }
 }
 
-async fn ask(bus: &Bus, verb: &str) -> Result<Subscriber, BusError> {
+async fn ask(bus: &Bus, subject: String, content: Bytes) -> Result<Subscriber, BusError> {
     let failed = |error: &dyn std::fmt::Display| BusError::unconfirmed("the request", error);
     let inbox = bus.client().new_inbox();
     let answers = bus.client().subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
-    let subject = bus.namespace().api_read(verb);
-    bus.client().publish_with_reply(subject, inbox, Bytes::new()).await.map_err(|error| failed(&error))?;
+    bus.client().publish_with_reply(subject, inbox, content).await.map_err(|error| failed(&error))?;
     Ok(answers)
 }

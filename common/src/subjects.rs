@@ -124,6 +124,23 @@ impl Namespace {
     pub fn api_read(&self, verb: &str) -> String {
         self.subject(&format!("api.read.{verb}"))
     }
+
+    /// A request of an operator that changes something. The user is in the subject, so that permissions on NATS can pin it.
+    pub fn api_admin(&self, user: &str, verb: &str) -> String {
+        self.subject(&format!("api.admin.{}.{verb}", user_token(user)))
+    }
+
+    /// The same, of whatever user.
+    pub fn api_admin_of_all(&self, verb: &str) -> String {
+        self.subject(&format!("api.admin.*.{verb}"))
+    }
+}
+
+/// `user` as a token of a subject: what could not stand in one is an underscore.
+fn user_token(user: &str) -> String {
+    let token: String =
+        user.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).take(64).collect();
+    if token.is_empty() { "_".to_owned() } else { token }
 }
 
 /// The execution that a job's or an outcome's subject names, if its last token is one.
@@ -151,6 +168,8 @@ mod tests {
         assert_eq!(eu.job(&source, id), format!("eu.jobs.default.{id}"));
         assert_eq!(execution_of(&eu.result(&source, id)), Some(id));
         assert_eq!(execution_of("jobs.default.nonsense"), None);
+        assert_eq!(eu.api_admin("Eve.*>\n x", "v"), "eu.api.admin.Eve_____x.v");
+        assert_eq!(plain.api_admin("", "v"), "api.admin._.v");
         Ok(())
     }
 }

@@ -15,14 +15,14 @@ use sqlsentinel_common::reload::LiveConfig;
 use sqlsentinel_common::settings::{NatsSettings, StateSettings};
 use sqlsentinel_common::store::leadership::Claimed;
 use sqlsentinel_common::store::{Store, StoreError, StoreRole};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::agenda::Policy;
 use crate::api;
 use crate::definitions::{self, Definitions};
 use crate::election::{Campaign, Leader};
 use crate::leader::{Ended, Office, Rules, TermOfOffice};
-use crate::lease::{Lease, LeaseTimes};
+use crate::lease::{Lease, LeaseKey, LeaseTimes};
 use crate::metrics::Metrics;
 use crate::retention;
 
@@ -102,16 +102,29 @@ pub async fn start(settings: Settings, config: LiveConfig, process: &Process) ->
     let bus = Bus::connect(&settings.nats, &format!("coordinator {}", process.node), &process.health).await?;
     let metrics = Metrics::register(&process.registry)?;
     let (epoch, epoch_seen) = watch::channel(None);
+    let (seen, step_down) = (watch::Sender::new(Leader::default()), Arc::new(Notify::new()));
+    let times = LeaseTimes { ttl: Duration::from_secs(settings.lease_ttl_seconds) };
     let stop = process.tasks.stop();
 
     let answers = {
         let (bus, store, health) = (bus.clone(), store.clone(), process.health.clone());
         let health_answers =
-            api::answer_health(bus.clone(), process.node.clone(), definitions.clone(), epoch_seen, health);
+            api::answer_health(bus.clone(), process.node.clone(), definitions.clone(), epoch_seen.clone(), health);
+        let stepping_down = api::StepDown {
+            bus: bus.clone(),
+            node: process.node.clone(),
+            epoch: epoch_seen,
+            seen: seen.subscribe(),
+            ask: Arc::clone(&step_down),
+            patience: times.ttl,
+        };
+        let lease = LeaseKey::new(bus.clone(), times);
         async move {
             tokio::select! {
                 never = health_answers => match never {},
-                never = api::answer_status(bus, store) => match never {},
+                never = api::answer_status(bus.clone(), store.clone()) => match never {},
+                never = api::answer_leader(bus, store, lease) => match never {},
+                never = stepping_down.answer() => match never {},
             }
         }
     };
@@ -124,8 +137,17 @@ pub async fn start(settings: Settings, config: LiveConfig, process: &Process) ->
     });
 
     process.tasks.spawn("definitions", definitions::follow(config, current, stop.clone()));
-    let candidate =
-        Candidate { process: process.clone(), rules: settings.rules(), definitions, store, bus, metrics, epoch };
+    let candidate = Candidate {
+        process: process.clone(),
+        rules: settings.rules(),
+        definitions,
+        store,
+        bus,
+        metrics,
+        epoch,
+        seen,
+        step_down,
+    };
     process.tasks.spawn("leadership", candidate.run(stop));
     Ok(())
 }
@@ -139,6 +161,9 @@ struct Candidate {
     bus: Bus,
     metrics: Metrics,
     epoch: watch::Sender<Option<i64>>,
+    seen: watch::Sender<Leader>,
+    /// Told when an operator wants another leader.
+    step_down: Arc<Notify>,
 }
 
 impl Candidate {
@@ -169,24 +194,31 @@ impl Candidate {
             metrics: self.metrics.clone(),
         };
         let times = LeaseTimes { ttl: self.rules.lease_ttl };
-        let seen = watch::Sender::new(Leader::default());
         let mut campaign = Campaign::new(
             self.bus.clone(),
             self.store.clone(),
             times,
             &self.process.node,
             self.rules.shape.replicas,
-            seen.clone(),
+            self.seen.clone(),
         );
         loop {
             let lease = tokio::select! {
                 lease = campaign.win() => lease,
-                () = self.report_standby(seen.subscribe()) => continue,
+                () = self.report_standby(self.seen.subscribe()) => continue,
                 () = stop.requested.cancelled() => return Ok(()),
             };
             match self.hold_lease(lease, &mut campaign, &office, stop).await {
                 Ended::Stopped => return Ok(()),
                 Ended::Deposed | Ended::RolledBack => {}
+                // Another one shall have it, if there is one.
+                Ended::SteppedDown => {
+                    self.process.health.report("leadership", Check::healthy("has stepped down"));
+                    tokio::select! {
+                        _ = tokio::time::timeout(self.rules.lease_ttl, campaign.see_another()) => {}
+                        () = stop.requested.cancelled() => return Ok(()),
+                    }
+                }
                 // Whoever reaches the ledger shall have the time to win.
                 Ended::CannotCommit(error) => {
                     tracing::error!(%error, "sitting out one time to live of the lease");
@@ -265,7 +297,7 @@ impl Candidate {
                 // Nobody else knows as well what was lost: the lease stays, and with it the next epoch is taken.
                 Ended::RolledBack => {}
                 Ended::Deposed => return ended,
-                Ended::Stopped | Ended::CannotCommit(_) => {
+                Ended::Stopped | Ended::SteppedDown | Ended::CannotCommit(_) => {
                     lease.release().await;
                     self.bus.flush().await;
                     return ended;
@@ -307,6 +339,7 @@ impl Candidate {
 
         let term = TermOfOffice::new(office.clone(), claimed);
         let ended = tokio::select! {
+            () = self.step_down.notified() => Ended::SteppedDown,
             ended = term.serve(&stop.requested) => ended,
             error = lease.keep() => {
                 tracing::warn!(%error, epoch, "the lease may not be trusted any more");
@@ -321,7 +354,7 @@ impl Candidate {
             self.process.health.forget(check);
         }
         match ended {
-            Ended::Stopped => tracing::info!(epoch, "handing over"),
+            Ended::Stopped | Ended::SteppedDown => tracing::info!(epoch, "handing over"),
             _ => tracing::warn!(epoch, reason = %ended, "not leading any more"),
         }
         ended

@@ -69,6 +69,27 @@ impl Campaign {
         }
     }
 
+    /// Waits until somebody else holds the lease, without campaigning for it.
+    pub async fn see_another(&mut self) {
+        let mut watch = None;
+        loop {
+            match self.key.read().await {
+                Ok(found) => {
+                    self.note(&found);
+                    if found.holder.is_some_and(|holder| holder.node != self.node) {
+                        return;
+                    }
+                    self.wait_for_change(&mut watch).await;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "cannot read the lease now");
+                    watch = None;
+                    tokio::time::sleep(BACKOFF).await;
+                }
+            }
+        }
+    }
+
     /// Keeps a commit in mind.
     pub fn remember(&mut self, commit: Mark) {
         self.known = self.known.max(commit);

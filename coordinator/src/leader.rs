@@ -83,6 +83,9 @@ pub enum Ended {
     /// This process was asked to stop.
     #[error("this process was asked to stop")]
     Stopped,
+    /// An operator has asked for another leader.
+    #[error("an operator has asked for another leader")]
+    SteppedDown,
     /// Another coordinator has taken a later epoch.
     #[error("another coordinator may lead by now")]
     Deposed,

@@ -9,8 +9,8 @@ use sqlsentinel_common::settings::{self, LogFormat, LogLevel, LogSettings};
 use tokio::runtime::Runtime;
 
 use crate::{
-    completions, daemon, healthcheck, history, init, metrics, notifications, replay, run, schedule, schema, silence,
-    silences, status, unsilence, validate,
+    completions, daemon, healthcheck, history, init, leader, metrics, notifications, replay, run, schedule, schema,
+    silence, silences, status, unsilence, validate,
 };
 
 /// Runs SQL alerts, looks at them and at the cluster that runs them
@@ -47,6 +47,8 @@ enum Command {
     Schedule(schedule::ScheduleArgs),
     /// Check databases and channels from here, or the health of a cluster
     Healthcheck(healthcheck::HealthcheckArgs),
+    /// Show who leads the cluster, or ask the leader to hand over
+    Leader(leader::LeaderArgs),
     /// Show the figures of the process that runs on this machine
     Metrics(metrics::MetricsArgs),
     /// Create or migrate the state database (never required)
@@ -96,6 +98,7 @@ fn one_shot(command: Command) -> anyhow::Result<ExitCode> {
             Command::Replay(args) => replay::run(args).await,
             Command::Schedule(args) => schedule::run(&args),
             Command::Healthcheck(args) => healthcheck::run(args).await,
+            Command::Leader(args) => leader::run(args).await,
             Command::Metrics(args) => metrics::run(args).await,
             Command::Init(args) => init::run(&args).await,
             Command::Schema => schema::run(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use sqlsentinel_common::api::{self, ProcessReport};
+use sqlsentinel_common::api::{self, LeaderReport, ProcessReport, StepDownAnswer, StepDownRequest};
 use sqlsentinel_common::bus::Bus;
 use sqlsentinel_common::health::Health;
 use sqlsentinel_common::settings::NatsSettings;
@@ -13,6 +13,9 @@ use sqlsentinel_common::store::history::AlertStatus;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait for the first answer; the others come soon after it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long to wait for a leader that steps down: it waits for its successor for one time to live of the lease.
+const STEP_DOWN_TIMEOUT: Duration = Duration::from_secs(70);
 
 /// A connection that stands.
 async fn connect(settings: &NatsSettings) -> anyhow::Result<Bus> {
@@ -36,6 +39,25 @@ pub async fn statuses(settings: &NatsSettings) -> anyhow::Result<Vec<AlertStatus
     let bus = connect(settings).await?;
     let answer = api::ask_one(&bus, api::STATUS, ANSWER_TIMEOUT).await?;
     answer.context("no coordinator answers: is one running on this NATS, in this --namespace?")
+}
+
+/// Who leads, from a coordinator.
+pub async fn leader(settings: &NatsSettings) -> anyhow::Result<LeaderReport> {
+    leader_on(&connect(settings).await?).await
+}
+
+async fn leader_on(bus: &Bus) -> anyhow::Result<LeaderReport> {
+    let answer = api::ask_one(bus, api::LEADER, ANSWER_TIMEOUT).await?;
+    answer.context("no coordinator answers: is one running on this NATS, in this --namespace, with its state database?")
+}
+
+/// Asks the leader, as `user`, to hand over.
+pub async fn step_down(settings: &NatsSettings, user: &str, force: bool) -> anyhow::Result<StepDownAnswer> {
+    let bus = connect(settings).await?;
+    let report = leader_on(&bus).await?;
+    anyhow::ensure!(report.lease.is_some(), "nobody leads now, there is an election: nothing to step down from");
+    let answer = api::ask_as(&bus, user, api::STEP_DOWN, &StepDownRequest { force }, STEP_DOWN_TIMEOUT).await?;
+    answer.context("the leader does not answer: it may have lost its office just now, or be of an older version")
 }
 
 /// What every process says of itself, in a stable order.

@@ -2,7 +2,7 @@
 //!
 //! Without a cluster: [`validate`], [`run`], [`schedule`], [`init`], [`status`], [`history`], [`healthcheck`].
 //! [`silence`], [`unsilence`] and [`silences`] keep alerts from being told. On one machine: [`daemon`], which runs the three
-//! services in one process, and [`metrics`]. Of a cluster: [`status`] and [`healthcheck`].
+//! services in one process, and [`metrics`]. Of a cluster: [`status`], [`healthcheck`] and [`leader`].
 //! stdout is data ([`output`]), stderr is for what went wrong; exit codes are 0 (fine), 1 (not fine) and 2 (wrong usage).
 
 pub mod cli;
@@ -13,6 +13,7 @@ pub mod database;
 pub mod healthcheck;
 pub mod history;
 pub mod init;
+pub mod leader;
 pub mod metrics;
 pub mod notifications;
 pub mod output;

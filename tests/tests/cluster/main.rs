@@ -4,6 +4,7 @@ mod backlog;
 mod complaints;
 mod fencing;
 mod figures;
+mod hand_over;
 mod instances;
 mod judging;
 mod lanes;
