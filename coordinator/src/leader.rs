@@ -14,7 +14,7 @@ use sqlsentinel_common::clock::{BootInstant, ClusterClock};
 use sqlsentinel_common::health::{Check, Health};
 use sqlsentinel_common::ids::ClusterId;
 use sqlsentinel_common::store::definitions::{Adoption, InForce, Intent};
-use sqlsentinel_common::store::fires::Plan;
+use sqlsentinel_common::store::fires::{Committed, Plan};
 use sqlsentinel_common::store::leadership::{Claimed, Mark, Term};
 use sqlsentinel_common::store::{Store, StoreError};
 use tokio::sync::{Notify, watch};
@@ -257,13 +257,18 @@ impl TermOfOffice {
         let (agenda, plan) = planning.await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
         self.ask(asked.unwrap_or(began).plus(began.elapsed()));
         let published = *self.published.borrow();
-        self.office.store.commit_plan(&self.term, &plan, published, rules.lane).await?;
-        self.count(&plan);
+        let committed = self.office.store.commit_plan(&self.term, &plan, published, rules.lane).await?;
+        self.count(&plan, &committed);
         Ok(agenda)
     }
 
-    fn count(&self, plan: &Plan) {
+    fn count(&self, plan: &Plan, committed: &Committed) {
         let now = self.office.clock.now();
+        self.office.metrics.disposed("planned", committed.planned);
+        self.office.metrics.disposed("skipped_overlap", committed.skipped);
+        for (reason, fires) in &committed.in_gaps {
+            self.office.metrics.disposed(&format!("gap_{reason}"), *fires);
+        }
         for fire in &plan.fires {
             self.office.metrics.scheduler_job_runs.with_label_values(&[&fire.alert_name]).inc();
             self.office.metrics.plan_lateness.observe(now.since(fire.scheduled_for).as_secs_f64());
@@ -284,7 +289,7 @@ impl TermOfOffice {
     async fn begin_definitions(&self, agenda: Agenda, current: Current) -> Result<Agenda, StoreError> {
         // The definitions in force account for everything due up to now; only then does this coordinator's set begin.
         let mut agenda = self.tick(agenda).await?;
-        if self.adopt(&current).await? == Adoption::Adopted {
+        if matches!(self.adopt(&current).await?, Adoption::Adopted { .. }) {
             agenda = self.restore().await?.0;
         }
         self.office.metrics.scheduler_jobs.set(i64::try_from(agenda.scheduled()).unwrap_or(i64::MAX));
@@ -303,7 +308,8 @@ impl TermOfOffice {
         metrics.definitions_drift.set(i64::from(adoption == Adoption::Superseded));
         match adoption {
             Adoption::InForce => health.report("definitions", Check::healthy("in force")),
-            Adoption::Adopted => {
+            Adoption::Adopted { removed } => {
+                metrics.disposed("skipped_removed", removed);
                 tracing::info!(alerts = set.versions.len(), set_hash = %set.hash, "definitions in force from now on");
                 health.report("definitions", Check::healthy("in force"));
             }

@@ -5,6 +5,18 @@ use prometheus::{
     register_int_counter_vec_with_registry, register_int_counter_with_registry, register_int_gauge_with_registry,
 };
 
+/// What can become of a fire by a coordinator's decision.
+const DISPOSITIONS: [&str; 8] = [
+    "planned",
+    "skipped_overlap",
+    "skipped_removed",
+    "gap_misfire",
+    "gap_catchup_window",
+    "expired_no_worker",
+    "expired_backlog",
+    "expired_worker_lost",
+];
+
 /// Every figure of one coordinator.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -16,6 +28,8 @@ pub struct Metrics {
     pub terms: IntCounter,
     /// How often this coordinator found that the state database had gone back in time.
     pub state_rollbacks: IntCounter,
+    /// Fires by what a coordinator has decided about them.
+    fires: IntCounterVec,
     /// Alerts with a fire to come, while leading.
     pub scheduler_jobs: IntGauge,
     /// Fires planned to run, by alert.
@@ -44,7 +58,13 @@ impl Metrics {
         let by = |name: &str, help: &str, label: &str| {
             register_int_counter_vec_with_registry!(Opts::new(name, help), &[label], registry)
         };
+        let fires =
+            by("sqlsentinel_fires_total", "Fires, by what a coordinator has decided about them.", "disposition")?;
+        for disposition in DISPOSITIONS {
+            fires.with_label_values(&[disposition]);
+        }
         Ok(Self {
+            fires,
             leader: gauge("sqlsentinel_leader", "1 while this coordinator leads.")?,
             epoch: gauge("sqlsentinel_leader_epoch", "The epoch this coordinator last led in.")?,
             terms: counter("sqlsentinel_leader_terms_total", "Terms that this coordinator began.")?,
@@ -75,5 +95,10 @@ impl Metrics {
                 "1 while this coordinator's file is older than the definitions in force.",
             )?,
         })
+    }
+
+    /// Counts fires whose disposition was committed. The words are fixed: what the row is, and its reason.
+    pub fn disposed(&self, disposition: &str, fires: u64) {
+        self.fires.with_label_values(&[disposition]).inc_by(fires);
     }
 }

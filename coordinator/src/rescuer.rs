@@ -134,16 +134,17 @@ impl Rescuer {
             return Ok(());
         }
         let expired = self.store.expire(&self.term, &reasons).await?;
-        if expired > 0 {
+        if let Some(reason) = expired.first() {
             tracing::error!(
-                fires = expired,
-                reason = reasons[0].1,
+                fires = expired.len(),
+                reason,
                 alert_name = overdue[0].alert_name,
                 "fires expired without an outcome"
             );
         }
-        for (_, reason) in reasons {
+        for reason in &expired {
             self.metrics.fires_expired.with_label_values(&[reason]).inc();
+            self.metrics.disposed(&format!("expired_{reason}"), 1);
         }
         Ok(())
     }

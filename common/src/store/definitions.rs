@@ -41,7 +41,10 @@ pub enum Adoption {
     /// It is the set that is in force already.
     InForce,
     /// It is in force from the cursor on.
-    Adopted,
+    Adopted {
+        /// How many open fires ended as `SKIPPED(removed)` by that.
+        removed: u64,
+    },
     /// It was in force before another one replaced it: this coordinator's file is older than what the cluster runs.
     Superseded,
 }
@@ -121,9 +124,9 @@ impl Store {
                 return Ok(Adoption::Superseded);
             }
             self.replace_set(&mut leader, set_hash, set, cursor).await?;
-            self.skip_removed(&mut leader).await?;
+            let removed = self.skip_removed(&mut leader).await?;
             leader.commit().await?;
-            Ok(Adoption::Adopted)
+            Ok(Adoption::Adopted { removed })
         })
         .await
     }
@@ -201,7 +204,8 @@ impl Store {
         Ok(())
     }
 
-    async fn skip_removed(&self, leader: &mut LeaderTx) -> Result<(), StoreError> {
+    /// Returns how many there were.
+    async fn skip_removed(&self, leader: &mut LeaderTx) -> Result<u64, StoreError> {
         let sql = format!(
             "WITH locked AS (SELECT f.execution_id FROM sqlsentinel_fires f WHERE f.status IN ('WAITING', 'QUEUED') \
                AND f.alert_name NOT IN (SELECT alert_name FROM sqlsentinel_configs \
@@ -211,7 +215,7 @@ impl Store {
             lock = self.dialect.lock("f"),
             now = self.dialect.now()
         );
-        sqlx::query(AssertSqlSafe(sql)).bind(leader.mark.epoch).bind(leader.mark.seq).execute(&mut *leader.tx).await?;
-        Ok(())
+        let skipped = sqlx::query(AssertSqlSafe(sql)).bind(leader.mark.epoch).bind(leader.mark.seq);
+        Ok(skipped.execute(&mut *leader.tx).await?.rows_affected())
     }
 }

@@ -4,6 +4,8 @@
 //! Invariant (accounted): a fire's row or the gap row that covers it is written in the transaction that moves the schedule
 //! cursor past it. Every function here that writes does so in a leader's transaction.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
@@ -70,6 +72,19 @@ pub struct Plan {
     pub planned_through: Timestamp,
 }
 
+/// What a tick has written: the same tick again writes nothing, and so counts nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The stamp of its rows.
+    pub mark: Mark,
+    /// New fires that shall run, now or when they may.
+    pub planned: u64,
+    /// New fires that ended as `SKIPPED(overlap)`.
+    pub skipped: u64,
+    /// Fires that new gaps cover, by the gaps' reasons.
+    pub in_gaps: BTreeMap<String, u64>,
+}
+
 /// A queued fire, to be made a job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QueuedFire {
@@ -100,14 +115,21 @@ impl Store {
     /// source are queued, the rest wait in the ledger.
     ///
     /// A fixed number of statements, however many fires there are.
-    pub async fn commit_plan(&self, term: &Term, plan: &Plan, published: Mark, lane: i64) -> Result<Mark, StoreError> {
+    pub async fn commit_plan(
+        &self,
+        term: &Term,
+        plan: &Plan,
+        published: Mark,
+        lane: i64,
+    ) -> Result<Committed, StoreError> {
         self.step(async {
             let mut leader = self.begin_as(term).await?;
+            let (mut planned, mut skipped, mut in_gaps) = (0, 0, BTreeMap::new());
             if !plan.fires.is_empty() {
-                self.insert_fires(&mut leader, plan, lane).await?;
+                (planned, skipped) = self.insert_fires(&mut leader, plan, lane).await?;
             }
             if !plan.gaps.is_empty() {
-                self.insert_gaps(&mut leader, &plan.gaps).await?;
+                in_gaps = self.insert_gaps(&mut leader, &plan.gaps).await?;
             }
             // Invariant: the cursor never passes the database's clock, so a leader whose clock runs ahead cannot
             // account for fires that are not due.
@@ -126,12 +148,13 @@ impl Store {
             }
             let mark = leader.mark;
             leader.commit().await?;
-            Ok(mark)
+            Ok(Committed { mark, planned, skipped, in_gaps })
         })
         .await
     }
 
-    async fn insert_fires(&self, leader: &mut LeaderTx, plan: &Plan, lane: i64) -> Result<(), StoreError> {
+    /// Returns how many of the fires are new and shall run, and how many are new and were skipped.
+    async fn insert_fires(&self, leader: &mut LeaderTx, plan: &Plan, lane: i64) -> Result<(u64, u64), StoreError> {
         let now = self.dialect.now();
         let rows = self.dialect.rows(
             "execution_id TEXT, alert_name TEXT, scheduled_for BIGINT, config_hash TEXT, source TEXT, deadline BIGINT, \
@@ -165,23 +188,29 @@ impl Store {
                FROM {rows} LEFT JOIN (SELECT source, COUNT(*) AS open FROM sqlsentinel_fires \
                  WHERE status = 'QUEUED' OR (status = 'WAITING' AND COALESCE(not_before, 0) <= {now}) \
                  GROUP BY source) AS q ON q.source = n.source) AS judged \
-             WHERE TRUE ON CONFLICT DO NOTHING",
+             WHERE TRUE ON CONFLICT DO NOTHING RETURNING status",
             waits = open("WAITING"),
             runs = open("QUEUED"),
         );
-        sqlx::query(AssertSqlSafe(sql))
+        let rows = sqlx::query(AssertSqlSafe(sql))
             .bind(as_json(&plan.fires)?)
             .bind(lane)
             .bind(leader.mark.epoch)
             .bind(leader.mark.seq)
             // Not the database's clock: what is not delayed is ready, however the two clocks differ.
             .bind(plan.planned_through.as_micros())
-            .execute(&mut *leader.tx)
+            .fetch_all(&mut *leader.tx)
             .await?;
-        Ok(())
+        let (mut planned, mut skipped) = (0, 0);
+        for row in rows {
+            let status: String = row.try_get(0)?;
+            *if status == "SKIPPED" { &mut skipped } else { &mut planned } += 1;
+        }
+        Ok((planned, skipped))
     }
 
-    async fn insert_gaps(&self, leader: &mut LeaderTx, gaps: &[NewGap]) -> Result<(), StoreError> {
+    /// Returns how many fires the gaps that are new cover, by reason.
+    async fn insert_gaps(&self, leader: &mut LeaderTx, gaps: &[NewGap]) -> Result<BTreeMap<String, u64>, StoreError> {
         let columns = "alert_name, first_scheduled_for, last_scheduled_for, fires, reason, config_hash";
         let rows = self.dialect.rows(
             "alert_name TEXT, first_scheduled_for BIGINT, last_scheduled_for BIGINT, fires BIGINT, reason TEXT, \
@@ -189,15 +218,19 @@ impl Store {
         );
         let sql = format!(
             "INSERT INTO sqlsentinel_gaps ({columns}, epoch, seq) SELECT {columns}, $2, $3 FROM {rows} \
-             WHERE TRUE ON CONFLICT DO NOTHING"
+             WHERE TRUE ON CONFLICT DO NOTHING RETURNING reason, fires"
         );
-        sqlx::query(AssertSqlSafe(sql))
+        let rows = sqlx::query(AssertSqlSafe(sql))
             .bind(as_json(gaps)?)
             .bind(leader.mark.epoch)
             .bind(leader.mark.seq)
-            .execute(&mut *leader.tx)
+            .fetch_all(&mut *leader.tx)
             .await?;
-        Ok(())
+        let mut covered = BTreeMap::new();
+        for row in rows {
+            *covered.entry(row.try_get(0)?).or_default() += u64::try_from(row.try_get::<i64, _>(1)?).unwrap_or(0);
+        }
+        Ok(covered)
     }
 
     /// The earliest moment at which a fire that waits in the ledger may be queued, if its lane and its alert let it; none

@@ -104,8 +104,12 @@ impl Store {
         .await
     }
 
-    /// Ends overdue fires as `EXPIRED(reason)`, where they are still open. Returns how many.
-    pub async fn expire(&self, term: &Term, expired: &[(ExecutionId, &'static str)]) -> Result<u64, StoreError> {
+    /// Ends overdue fires as `EXPIRED(reason)`, where they are still open. Returns the reasons of those that it ended.
+    pub async fn expire(
+        &self,
+        term: &Term,
+        expired: &[(ExecutionId, &'static str)],
+    ) -> Result<Vec<String>, StoreError> {
         #[derive(Serialize)]
         struct Expired {
             execution_id: ExecutionId,
@@ -122,7 +126,7 @@ impl Store {
                    WHERE f.status IN ('WAITING', 'QUEUED') ORDER BY f.execution_id{lock}) \
                  UPDATE sqlsentinel_fires SET status = 'EXPIRED', finished_at = {now}, epoch = $2, seq = $3, \
                  reason = (SELECT l.reason FROM locked l WHERE l.execution_id = sqlsentinel_fires.execution_id) \
-                 WHERE execution_id IN (SELECT execution_id FROM locked)",
+                 WHERE execution_id IN (SELECT execution_id FROM locked) RETURNING reason",
                 lock = self.dialect.lock("f"),
                 now = self.dialect.now()
             );
@@ -130,11 +134,11 @@ impl Store {
                 .bind(as_json(&expired)?)
                 .bind(leader.mark.epoch)
                 .bind(leader.mark.seq)
-                .execute(&mut *leader.tx)
-                .await?
-                .rows_affected();
+                .fetch_all(&mut *leader.tx)
+                .await?;
+            let reasons = ended.iter().map(|row| Ok(row.try_get(0)?)).collect::<Result<_, StoreError>>()?;
             leader.commit().await?;
-            Ok(ended)
+            Ok(reasons)
         })
         .await
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use sqlsentinel_common::alert::{ConfigHash, Overlap, SourceName};
 use sqlsentinel_common::ids::ExecutionId;
-use sqlsentinel_common::store::fires::{NewFire, NewGap, Plan, QueuedFire};
+use sqlsentinel_common::store::fires::{Committed, NewFire, NewGap, Plan, QueuedFire};
 use sqlsentinel_common::store::leadership::{Mark, Term};
 use sqlsentinel_common::timestamp::Timestamp;
 use sqlsentinel_tests::on_both_dialects;
@@ -27,6 +27,7 @@ on_both_dialects!(
     a_fire_that_moved_on_is_not_rescued,
     only_open_fires_expire_and_they_say_why,
     a_gap_is_written_once,
+    a_commit_says_what_it_has_decided_and_a_repeated_one_decides_nothing,
 );
 
 async fn a_fire_planned_twice_is_one_row_and_is_published_once(fixture: Fixture) -> Result<()> {
@@ -216,8 +217,11 @@ async fn only_open_fires_expire_and_they_say_why(fixture: Fixture) -> Result<()>
     ledger.plan(vec![late.clone(), ledger.fire("b", 0, "default").await?], 10).await?;
     let overdue = ledger.fixture.store.overdue(0, 10).await?;
     assert_eq!(overdue.iter().map(|fire| (&*fire.alert_name, fire.queued)).collect::<Vec<_>>(), [("a", true)]);
-    assert_eq!(ledger.fixture.store.expire(&ledger.term, &[(late.execution_id, "worker_lost")]).await?, 1);
-    assert_eq!(ledger.fixture.store.expire(&ledger.term, &[(late.execution_id, "backlog")]).await?, 0);
+    assert_eq!(
+        ledger.fixture.store.expire(&ledger.term, &[(late.execution_id, "worker_lost")]).await?,
+        ["worker_lost"]
+    );
+    assert_eq!(ledger.fixture.store.expire(&ledger.term, &[(late.execution_id, "backlog")]).await?, [] as [&str; 0]);
     assert_eq!(ledger.history().await?, ["a 0 EXPIRED worker_lost", "b 0 QUEUED"]);
     Ok(())
 }
@@ -237,6 +241,33 @@ async fn a_gap_is_written_once(fixture: Fixture) -> Result<()> {
         ledger.fixture.store.commit_plan(&ledger.term, &plan, Mark::default(), 10).await?;
     }
     assert_eq!(ledger.gaps().await?, [("a".to_owned(), 5)]);
+    Ok(())
+}
+
+async fn a_commit_says_what_it_has_decided_and_a_repeated_one_decides_nothing(fixture: Fixture) -> Result<()> {
+    let ledger = Ledger::of(fixture).await?;
+    let (running, beside) = (ledger.fire("a", 0, "default").await?, ledger.fire("b", 0, "default").await?);
+    let first = ledger.commit(vec![running, beside], 1).await?;
+    assert_eq!((first.planned, first.skipped), (2, 0), "one is queued, and one waits for room");
+    let second = vec![ledger.fire("a", 1, "default").await?, ledger.fire("c", 1, "default").await?];
+    let counts = |committed: &Committed| (committed.planned, committed.skipped);
+    assert_eq!(counts(&ledger.commit(second.clone(), 10).await?), (1, 1));
+    assert_eq!(counts(&ledger.commit(second, 10).await?), (0, 0));
+
+    let gap = |reason, second, fires| NewGap {
+        alert_name: "a".to_owned(),
+        first_scheduled_for: ledger.start.plus(Duration::from_secs(second)),
+        last_scheduled_for: ledger.start.plus(Duration::from_secs(second + fires - 1)),
+        fires: fires as i64,
+        reason,
+        config_hash: ConfigHash::of("a"),
+    };
+    let gaps = vec![gap("misfire", 10, 2), gap("misfire", 20, 3), gap("catchup_window", 30, 4)];
+    let plan = Plan { gaps, planned_through: ledger.now().await?, ..Plan::default() };
+    let commit = || ledger.fixture.store.commit_plan(&ledger.term, &plan, Mark::default(), 10);
+    let expected = [("catchup_window".to_owned(), 4), ("misfire".to_owned(), 5)].into();
+    assert_eq!(commit().await?.in_gaps, expected);
+    assert!(commit().await?.in_gaps.is_empty());
     Ok(())
 }
 
@@ -276,6 +307,10 @@ impl Ledger {
     }
 
     async fn plan(&self, fires: Vec<NewFire>, lane: i64) -> Result<Mark> {
+        Ok(self.commit(fires, lane).await?.mark)
+    }
+
+    async fn commit(&self, fires: Vec<NewFire>, lane: i64) -> Result<Committed> {
         let plan = Plan { fires, planned_through: self.now().await?, ..Plan::default() };
         Ok(self.fixture.store.commit_plan(&self.term, &plan, Mark::default(), lane).await?)
     }
@@ -290,7 +325,7 @@ impl Ledger {
     }
 
     async fn expire(&self, fire: &NewFire) -> Result<()> {
-        assert_eq!(self.fixture.store.expire(&self.term, &[(fire.execution_id, "test")]).await?, 1);
+        assert_eq!(self.fixture.store.expire(&self.term, &[(fire.execution_id, "test")]).await?, ["test"]);
         Ok(())
     }
 

@@ -80,12 +80,12 @@ async fn migrating_again_keeps_the_name_of_the_installation(fixture: Fixture) ->
 async fn a_superseded_set_stays_superseded_unless_asked_for(fixture: Fixture) -> Result<()> {
     let term = fixture.store.claim_leadership("a", Mark::default()).await?.term;
     let (old, new) = (Set::of(&["SELECT 1"])?, Set::of(&["SELECT 2"])?);
-    assert_eq!(adopt(&fixture, &term, &old, Intent::Found).await?, Adoption::Adopted);
+    assert_eq!(adopt(&fixture, &term, &old, Intent::Found).await?, Adoption::Adopted { removed: 0 });
     assert_eq!(adopt(&fixture, &term, &old, Intent::Found).await?, Adoption::InForce);
-    assert_eq!(adopt(&fixture, &term, &new, Intent::Found).await?, Adoption::Adopted);
+    assert_eq!(adopt(&fixture, &term, &new, Intent::Found).await?, Adoption::Adopted { removed: 0 });
     assert_eq!(adopt(&fixture, &term, &old, Intent::Found).await?, Adoption::Superseded);
     assert_eq!(in_force(&fixture).await?, ["SELECT 2"]);
-    assert_eq!(adopt(&fixture, &term, &old, Intent::Wanted).await?, Adoption::Adopted);
+    assert_eq!(adopt(&fixture, &term, &old, Intent::Wanted).await?, Adoption::Adopted { removed: 0 });
     assert_eq!(in_force(&fixture).await?, ["SELECT 1"]);
     Ok(())
 }
@@ -100,7 +100,7 @@ async fn a_change_counts_until_a_later_one_is_in_force(fixture: Fixture) -> Resu
     let (after, _) = fixture.store.now().await?;
     let after = after.plus(std::time::Duration::from_millis(1));
     assert_eq!(adopt(&fixture, &term, &old, Intent::Changed(before)).await?, Adoption::Superseded);
-    assert_eq!(adopt(&fixture, &term, &old, Intent::Changed(after)).await?, Adoption::Adopted);
+    assert_eq!(adopt(&fixture, &term, &old, Intent::Changed(after)).await?, Adoption::Adopted { removed: 0 });
     assert_eq!(in_force(&fixture).await?, ["SELECT 1"]);
     Ok(())
 }
