@@ -2,7 +2,7 @@
 //!
 //! Input: the process's [`Health`] and metrics registry. `/health` answers 200 for as long as the process can answer:
 //! liveness never depends on NATS or a database, whose loss no restart would cure. `/ready` says 503 while a check is
-//! unhealthy. No request's body is ever read, and every connection has an end.
+//! unhealthy, other than that of the audit. No request's body is ever read, and every connection has an end.
 
 use std::convert::Infallible;
 use std::io;
@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::health::{Health, Status};
-use crate::metrics;
+use crate::{audit, metrics};
 
 /// How long a client may take to send its request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -118,8 +118,11 @@ fn router(health: Health, registry: Registry) -> Router {
     probes.merge(metrics).fallback(not_found)
 }
 
+/// The audit is about the past: the process can work, and an upgrade that mends the cause must not wait for it.
 fn readiness(health: &Health) -> StatusCode {
-    match health.snapshot().status {
+    let checks = health.snapshot().checks;
+    let present = checks.iter().filter(|(name, _)| *name != audit::CHECK);
+    match Status::of_parts(present.map(|(_, check)| check.status)) {
         Status::Unhealthy => StatusCode::SERVICE_UNAVAILABLE,
         Status::Healthy | Status::Degraded | Status::NotConfigured => StatusCode::OK,
     }
@@ -192,6 +195,20 @@ mod tests {
             assert!(ready.starts_with("HTTP/1.1 503 "), "{ready}");
             for answer in [live, ready] {
                 assert!(answer.contains(r#""state_database":{"status":"unhealthy","message":"gone"}"#), "{answer}");
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn what_the_audit_finds_is_said_and_holds_up_no_rollout() {
+        let health = Health::default();
+        health.report(audit::CHECK, Check::unhealthy("1 missed"));
+        with_listener(health, async |address| {
+            let (live, ready) = (get(address, "/health").await, get(address, "/ready").await);
+            assert!(ready.starts_with("HTTP/1.1 200 "), "{ready}");
+            for answer in [live, ready] {
+                assert!(answer.contains(r#"{"status":"unhealthy","timestamp""#), "{answer}");
             }
         })
         .await;

@@ -1,6 +1,6 @@
 //! What every process of SQL Sentinel shares.
 //!
-//! Contracts: [`timestamp`], [`ids`], [`schedule`], [`alert`], [`outcome`], [`messages`], [`api`], [`subjects`].
+//! Contracts: [`timestamp`], [`ids`], [`schedule`], [`alert`], [`audit`], [`outcome`], [`messages`], [`api`], [`subjects`].
 //! Adapters: [`bus`] and [`delivery`] (NATS), [`store`] (all SQL of the state schema).
 //! A process: [`config`], [`reload`], [`secret`], [`settings`], [`clock`], [`lifecycle`], [`telemetry`], [`health`],
 //! [`metrics`], [`admin`], and [`process`], which puts them together.
@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod alert;
 pub mod api;
+pub mod audit;
 pub mod bus;
 pub mod clock;
 pub mod config;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use sqlsentinel_common::audit::Tolerance;
 use sqlsentinel_common::bus::{Bus, BusShape};
 use sqlsentinel_common::clock::ClusterClock;
 use sqlsentinel_common::health::Check;
@@ -13,12 +14,14 @@ use sqlsentinel_common::lifecycle::Stop;
 use sqlsentinel_common::process::Process;
 use sqlsentinel_common::reload::LiveConfig;
 use sqlsentinel_common::settings::{NatsSettings, StateSettings};
+use sqlsentinel_common::store::audit;
 use sqlsentinel_common::store::leadership::Claimed;
 use sqlsentinel_common::store::{Store, StoreError, StoreRole};
 use tokio::sync::{Notify, watch};
 
 use crate::agenda::Policy;
 use crate::api;
+use crate::auditor::{AuditRules, Auditor};
 use crate::definitions::{self, Definitions};
 use crate::election::{Campaign, Leader};
 use crate::leader::{Ended, Office, Rules, TermOfOffice};
@@ -67,12 +70,31 @@ pub struct Settings {
     /// How many days history is kept; 0: for ever
     #[arg(long, env = "SQLSENTINEL_RETENTION_DAYS", value_name = "DAYS", default_value_t = 90, value_parser = retention::days)]
     pub retention_days: u32,
+    /// How often the ledger is audited: whether it accounts for every fire that was due
+    #[arg(long, env = "SQLSENTINEL_AUDIT_SECONDS", value_name = "SECONDS", default_value_t = 60,
+          value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub audit_seconds: u64,
+    /// How many hours back the audit looks
+    #[arg(long, env = "SQLSENTINEL_AUDIT_HOURS", value_name = "HOURS", default_value_t = 24,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(audit::MOST_HOURS)))]
+    pub audit_hours: u32,
     /// Take this file even if the cluster has replaced it before (to go back to an older version)
     #[arg(long, env = "SQLSENTINEL_ADOPT_SUPERSEDED")]
     pub adopt_superseded: bool,
 }
 
 impl Settings {
+    fn audit_rules(&self) -> AuditRules {
+        let Tolerance { planning, settling } = Tolerance::default();
+        // What a fail-over and the rescuer may take comes on top.
+        let (lease, rescue) = (Duration::from_secs(self.lease_ttl_seconds), Duration::from_secs(self.rescue_seconds));
+        AuditRules {
+            every: Duration::from_secs(self.audit_seconds),
+            window: Duration::from_secs(u64::from(self.audit_hours) * 60 * 60),
+            tolerance: Tolerance { planning: planning + 2 * lease, settling: settling + 2 * rescue },
+        }
+    }
+
     fn rules(&self) -> Rules {
         let rescue = Duration::from_secs(self.rescue_seconds);
         Rules {
@@ -136,6 +158,8 @@ pub async fn start(settings: Settings, config: LiveConfig, process: &Process) ->
         }
     });
 
+    let auditor = Auditor::new(store.clone(), settings.audit_rules(), process.health.clone(), metrics.clone());
+    process.tasks.spawn("auditor", auditor.run(stop.clone()));
     process.tasks.spawn("definitions", definitions::follow(config, current, stop.clone()));
     let candidate = Candidate {
         process: process.clone(),

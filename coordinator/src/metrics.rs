@@ -1,9 +1,15 @@
 //! The coordinator's own figures.
 
+mod audit;
+
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, register_histogram_with_registry,
     register_int_counter_vec_with_registry, register_int_counter_with_registry, register_int_gauge_with_registry,
 };
+use sqlsentinel_common::audit::Report;
+use sqlsentinel_common::timestamp::Timestamp;
+
+use self::audit::AuditMetrics;
 
 /// What can become of a fire by a coordinator's decision.
 const DISPOSITIONS: [&str; 8] = [
@@ -48,6 +54,8 @@ pub struct Metrics {
     pub plan_lateness: Histogram,
     /// 1 while this coordinator's file is older than the definitions in force.
     pub definitions_drift: IntGauge,
+    /// What this coordinator's auditor has found.
+    audit: AuditMetrics,
 }
 
 impl Metrics {
@@ -94,7 +102,13 @@ impl Metrics {
                 "sqlsentinel_definitions_drift",
                 "1 while this coordinator's file is older than the definitions in force.",
             )?,
+            audit: AuditMetrics::register(registry)?,
         })
+    }
+
+    /// Shows what an audit has found, at this moment.
+    pub fn audited(&self, report: &Report, now: Timestamp) {
+        self.audit.show(report, now);
     }
 
     /// Counts fires whose disposition was committed. The words are fixed: what the row is, and its reason.

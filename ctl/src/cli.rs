@@ -9,8 +9,8 @@ use sqlsentinel_common::settings::{self, LogFormat, LogLevel, LogSettings};
 use tokio::runtime::Runtime;
 
 use crate::{
-    completions, daemon, healthcheck, history, init, leader, metrics, notifications, replay, run, schedule, schema,
-    silence, silences, status, unsilence, validate,
+    audit, completions, daemon, healthcheck, history, init, leader, metrics, notifications, replay, run, schedule,
+    schema, silence, silences, status, unsilence, validate,
 };
 
 /// Runs SQL alerts, looks at them and at the cluster that runs them
@@ -43,6 +43,8 @@ enum Command {
     Notifications(notifications::NotificationsArgs),
     /// Send notifications after all that were given up
     Replay(replay::ReplayArgs),
+    /// Check that the ledger accounts for every fire that was due
+    Audit(audit::AuditArgs),
     /// Show when a schedule is due
     Schedule(schedule::ScheduleArgs),
     /// Check databases and channels from here, or the health of a cluster
@@ -96,6 +98,7 @@ fn one_shot(command: Command) -> anyhow::Result<ExitCode> {
             Command::History(args) => history::run(args).await,
             Command::Notifications(args) => notifications::run(args).await,
             Command::Replay(args) => replay::run(args).await,
+            Command::Audit(args) => audit::run(args).await,
             Command::Schedule(args) => schedule::run(&args),
             Command::Healthcheck(args) => healthcheck::run(args).await,
             Command::Leader(args) => leader::run(args).await,

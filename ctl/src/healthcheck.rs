@@ -25,7 +25,7 @@ pub struct HealthcheckArgs {
     #[arg(long)]
     cluster: bool,
     #[command(flatten)]
-    state: StateSettings,
+    state: Option<StateSettings>,
     #[command(flatten)]
     database: DatabaseArgs,
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub struct HealthcheckArgs {
 pub async fn run(args: HealthcheckArgs) -> anyhow::Result<ExitCode> {
     if args.cluster {
         let nats = args.nats.map_or_else(settings::of_environment, Ok)?;
-        let (report, text) = cluster::report(&nats).await?;
+        let (report, text) = cluster::report(&nats, args.state.as_ref()).await?;
         return finish(&report, report.status, args.output, &text);
     }
     let database_url = match args.database.url() {
@@ -48,7 +48,8 @@ pub async fn run(args: HealthcheckArgs) -> anyhow::Result<ExitCode> {
     };
     let variables = |name: &str| database::variable(name, database_url.as_ref());
     let config = args.config.map(|settings| settings.load_with(&variables)).transpose()?;
-    let report = local::report(config.as_ref(), &args.state, database_url.as_ref()).await;
+    let state = args.state.map_or_else(settings::of_environment, Ok)?;
+    let report = local::report(config.as_ref(), &state, database_url.as_ref()).await;
     finish(&report, report.status, args.output, &report.to_string())
 }
 

@@ -1,10 +1,12 @@
 //! The operator's tool. [`cli`] reads the command line; each command is a file.
 //!
-//! Without a cluster: [`validate`], [`run`], [`schedule`], [`init`], [`status`], [`history`], [`healthcheck`].
+//! Without a cluster: [`validate`], [`run`], [`schedule`], [`init`], [`status`], [`history`], [`audit`],
+//! [`healthcheck`].
 //! [`silence`], [`unsilence`] and [`silences`] keep alerts from being told. On one machine: [`daemon`], which runs the three
 //! services in one process, and [`metrics`]. Of a cluster: [`status`], [`healthcheck`] and [`leader`].
 //! stdout is data ([`output`]), stderr is for what went wrong; exit codes are 0 (fine), 1 (not fine) and 2 (wrong usage).
 
+pub mod audit;
 pub mod cli;
 pub mod cluster;
 pub mod completions;

@@ -1,17 +1,19 @@
 //! What all processes of a cluster say, judged as a whole: one leader, a worker for every source, a notifier, and
-//! every process well.
+//! every process well. And whether the ledger accounts for every fire: by the state database if that is named here, by what
+//! the coordinators have found otherwise.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use sqlsentinel_common::api::{ProcessReport, Role};
+use sqlsentinel_common::audit::CHECK;
 use sqlsentinel_common::clock;
 use sqlsentinel_common::health::{Check, HealthReport, Status};
-use sqlsentinel_common::settings::NatsSettings;
+use sqlsentinel_common::settings::{NatsSettings, StateSettings};
 use sqlsentinel_common::timestamp::Timestamp;
 
-use crate::cluster;
 use crate::output::table;
+use crate::{audit, cluster};
 
 /// The whole, and what it is made of.
 #[derive(Debug, Serialize)]
@@ -24,10 +26,18 @@ pub(super) struct ClusterReport {
     processes: Vec<ProcessReport>,
 }
 
-/// Asks every process; the report, and the same as text.
-pub(super) async fn report(nats: &NatsSettings) -> anyhow::Result<(ClusterReport, String)> {
+/// Asks every process, and the state database if it is named; the report, and the same as text.
+pub(super) async fn report(
+    nats: &NatsSettings,
+    state: Option<&StateSettings>,
+) -> anyhow::Result<(ClusterReport, String)> {
     let processes = cluster::reports(nats).await?;
-    let health = HealthReport::new(clock::wall_now(), judge(&processes));
+    let mut checks = judge(&processes);
+    if let Some(state) = state {
+        let check = audit::check(state).await.unwrap_or_else(|error| not_from_here(&error, audited(&processes)));
+        checks.insert(CHECK.to_owned(), check);
+    }
+    let health = HealthReport::new(clock::wall_now(), checks);
     let text = format!("{health}\n{}", process_table(&processes));
     let HealthReport { status, timestamp, checks } = health;
     Ok((ClusterReport { status, timestamp, checks, processes }, text))
@@ -40,6 +50,7 @@ fn judge(processes: &[ProcessReport]) -> BTreeMap<String, Check> {
         ("workers", workers(processes)),
         ("notifiers", notifiers(processes)),
         ("processes", all_processes(processes)),
+        (CHECK, audited(processes)),
     ];
     checks.map(|(name, check)| (name.to_owned(), check)).into()
 }
@@ -81,6 +92,20 @@ fn notifiers(processes: &[ProcessReport]) -> Check {
         0 => Check::unhealthy("no notifier answers"),
         count => Check::healthy(format!("notifiers: {count}")),
     }
+}
+
+/// What the worst of the coordinators' audits says.
+fn audited(processes: &[ProcessReport]) -> Check {
+    let audits = of_role(processes, Role::Coordinator).filter_map(|process| process.health.checks.get(CHECK));
+    let worst = audits.max_by_key(|check| check.status).cloned();
+    worst.unwrap_or_else(|| Check::degraded("no coordinator has audited the ledger yet"))
+}
+
+/// What the coordinators say, where the state database that is named could not be read.
+fn not_from_here(error: &anyhow::Error, audited: Check) -> Check {
+    let said = audited.message.unwrap_or_default();
+    let message = format!("not audited from here: {error:#}; the coordinators say: {said}");
+    if audited.status == Status::Unhealthy { Check::unhealthy(message) } else { Check::degraded(message) }
 }
 
 fn all_processes(processes: &[ProcessReport]) -> Check {
@@ -128,13 +153,14 @@ mod tests {
     use super::*;
 
     fn process(role: Role, node: &str, sources: &[&str], epoch: Option<i64>) -> ProcessReport {
+        let audited = (role == Role::Coordinator).then(|| (CHECK.to_owned(), Check::healthy("complete")));
         ProcessReport {
             node: node.to_owned(),
             role,
             version: "1".to_owned(),
             epoch,
             sources: sources.iter().map(|name| SourceName::try_from((*name).to_owned()).unwrap()).collect(),
-            health: HealthReport::new(Timestamp::default(), BTreeMap::new()),
+            health: HealthReport::new(Timestamp::default(), audited.into_iter().collect()),
         }
     }
 
@@ -177,6 +203,18 @@ mod tests {
         two[1].epoch = Some(8);
         assert_eq!(judge(&two)["leader"].status, Status::Degraded);
         assert!(judge(&two)["leader"].message.as_deref().is_some_and(|text| text.contains("c2")));
+    }
+
+    #[test]
+    fn a_fire_that_one_coordinator_misses_makes_the_cluster_unhealthy() {
+        assert_eq!(judge(&cluster())[CHECK], Check::healthy("complete"));
+        let mut processes = cluster();
+        processes[1].health.checks.insert(CHECK.to_owned(), Check::unhealthy("1 missed"));
+        assert_eq!(judge(&processes)[CHECK], Check::unhealthy("1 missed"));
+        for process in &mut processes {
+            process.health.checks.remove(CHECK);
+        }
+        assert_eq!(judge(&processes)[CHECK].status, Status::Degraded);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The whole cluster with real servers: the road of an alert, and what holds while parts of it fail.
 
+mod audit;
 mod backlog;
 mod complaints;
 mod fencing;

@@ -1,5 +1,6 @@
 //! The state database: what is written, kept, taken over and read again, on SQLite and PostgreSQL.
 
+mod audit;
 mod fires;
 mod golden;
 mod instances;
