@@ -153,4 +153,6 @@ impl<'de> Deserialize<'de> for Schedule {
 }
 
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod tests;
