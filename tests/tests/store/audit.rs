@@ -262,7 +262,7 @@ impl Planned {
 
     /// Takes the lead of a ledger whose cursor is so many seconds ago, or up to a minute more.
     async fn begin(&mut self, ago: i64) -> Result<()> {
-        let claimed = self.fixture.store.claim_leadership("leader", 0).await?;
+        let claimed = self.fixture.store.claim_leadership("leader", Mark::default()).await?;
         self.start = (claimed.planned_through.as_micros() / SECOND - ago) / 60 * 60 * SECOND;
         self.term = Some(claimed.term);
         self.execute(&format!("UPDATE sqlsentinel_leadership SET planned_through = {}", self.start)).await?;

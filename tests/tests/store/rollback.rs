@@ -29,7 +29,7 @@ const LATER: u64 = 10_000_000;
 async fn commit(fixture: &Fixture, term: &Term) -> Result<Mark, StoreError> {
     let (now, _) = fixture.store.now().await?;
     let plan = Plan { planned_through: now, ..Plan::default() };
-    fixture.store.commit_plan(term, &plan, Mark::default(), 10).await
+    fixture.store.commit_plan(term, &plan, Mark::default(), 10).await.map(|committed| committed.mark)
 }
 
 async fn put_back(bench: &Bench, epoch: i64, seq: i64) -> Result<()> {
