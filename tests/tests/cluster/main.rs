@@ -3,6 +3,7 @@
 mod audit;
 mod backlog;
 mod complaints;
+mod concurrency;
 mod fencing;
 mod figures;
 mod hand_over;
