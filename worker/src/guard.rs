@@ -13,6 +13,7 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{Query, Select, SetExpr, Statement, Visit, Visitor};
 use sqlparser::dialect::{Dialect, MySqlDialect, PostgreSqlDialect, SQLiteDialect};
+use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Whitespace};
 use sqlsentinel_common::alert::QueryOptions;
@@ -20,6 +21,9 @@ use sqlsentinel_common::config::DatabaseKind;
 
 /// How deeply expressions may be nested: generated SQL is deep, and no stack is endless.
 const MAX_DEPTH: usize = 200;
+/// How many keywords and operators a query may have. `1 + 1 + …` is one level deeper with each, and nothing in the parser
+/// bounds that; about twice as many would overflow the stack of a runtime's thread, and end the whole process.
+const MAX_LINKS: usize = 10_000;
 
 /// A query that passed the guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +85,12 @@ pub enum Refusal {
     /// `$1` or `?`.
     #[error("the placeholder `{0}` has no value: write the value itself")]
     Placeholder(String),
+    /// More keywords and operators than can be checked.
+    #[error(
+        "the query has more than {MAX_LINKS} keywords and operators, too many to be checked: \
+         write a list (`IN (…)`, `VALUES …`) where it repeats itself, or make a view of it"
+    )]
+    TooLong,
     /// A NUL character.
     #[error("the query contains a NUL character")]
     Nul,
@@ -172,6 +182,9 @@ fn check_tokens(tokens: &[TokenWithSpan], kind: DatabaseKind) -> Result<(), Refu
         }
     }
     let words: Vec<_> = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).collect();
+    if words.iter().filter(|token| is_link(&token.token)).count() > MAX_LINKS {
+        return Err(Refusal::TooLong);
+    }
     if kind == DatabaseKind::Mysql {
         mysql::check_words(&words)?;
     }
@@ -197,6 +210,25 @@ fn check_tokens(tokens: &[TokenWithSpan], kind: DatabaseKind) -> Result<(), Refu
         }
     }
     Ok(())
+}
+
+/// Whether the grammar may nest by this token without a parenthesis. Names, values and lists of them do not.
+fn is_link(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => word.keyword != Keyword::NoKeyword,
+        Token::Number(..)
+        | Token::SingleQuotedString(_)
+        | Token::DoubleQuotedString(_)
+        | Token::NationalStringLiteral(_)
+        | Token::EscapedStringLiteral(_)
+        | Token::HexStringLiteral(_)
+        | Token::DollarQuotedString(_)
+        | Token::Comma
+        | Token::Period
+        | Token::LParen
+        | Token::RParen => false,
+        _ => true,
+    }
 }
 
 /// Looks for parts that write, wherever the grammar allows a query.
@@ -272,5 +304,7 @@ fn is_one_of(word: &str, names: &[&str]) -> bool {
     names.iter().any(|name| word.eq_ignore_ascii_case(name))
 }
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tests;
