@@ -149,4 +149,6 @@ pub fn load_str(text: &str, file: &str, environment: &Environment<'_>) -> Result
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;

@@ -119,3 +119,6 @@ pub fn decode<M: Versioned>(payload: &[u8]) -> Result<M, DecodeError> {
     }
     Ok(serde_json::from_slice(payload)?)
 }
+
+#[cfg(test)]
+mod hostile;

@@ -100,9 +100,11 @@ fn server(kind: DatabaseKind, name: &'static str, rest: &str) -> Result<Database
 fn sqlite(rest: &str) -> Result<DatabaseUrl, DatabaseUrlError> {
     let (place, query) = rest.split_once('?').map_or((rest, None), |(place, query)| (place, Some(query)));
     for parameter in query.into_iter().flat_map(|query| query.split('&')) {
-        let name = parameter.split('=').next().unwrap_or_default();
+        let (name, has_value) = parameter.split_once('=').map_or((parameter, false), |(name, _)| (name, true));
         if !["mode", "cache", "immutable", "vfs"].contains(&name) {
-            return Err(DatabaseUrlError::SqliteParameter(name.to_owned()));
+            // What has no value, or is no name, may be a part of a password with a `?` in it.
+            let is_name = has_value && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+            return Err(DatabaseUrlError::SqliteParameter(if is_name { name } else { "…" }.to_owned()));
         }
     }
     let path = match place.strip_prefix('/') {
