@@ -23,6 +23,9 @@ use super::{AlertConfig, Config, QueryCheck, about, instance_key, planning, quer
 use crate::alert::{About, AlertDefinition, ChannelName, MAX_ALERT_NAME, PlanningRules, QueryOptions, SourceName};
 use crate::schedule::Schedule;
 
+/// From so many problems on, no further alert is looked at: nobody reads them, and a hostile file has millions.
+const MOST_PROBLEMS: usize = 1_000;
+
 /// Makes `roots`, the tops of the files, into one configuration, or says everything that is wrong with it.
 pub(super) fn check(
     mut reader: Reader<'_>,
@@ -78,7 +81,12 @@ fn read_files(reader: &mut Reader<'_>, roots: &[Node], query_check: &QueryCheck<
     }
     let mut names: BTreeMap<String, Place> = BTreeMap::new();
     let mut read = Vec::with_capacity(items.len());
-    for item in &items {
+    for (index, item) in items.iter().enumerate() {
+        if reader.problems.len() >= MOST_PROBLEMS {
+            let message = format!("{} more alerts were not looked at, so much is wrong already", items.len() - index);
+            reader.problem(item.node.place, &item.path, message, "mend what is listed, and look again");
+            break;
+        }
         let Some(section) = reader.section(item, keys::ALERT) else { continue };
         let alert =
             Alert { section: &section, sources: &sources, channels: &channels, defaults: &defaults, query_check };

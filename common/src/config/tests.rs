@@ -637,3 +637,12 @@ fn a_source_resolves_to_a_url_or_says_why_not() {
     let message = source.resolve().unwrap_err().to_string();
     assert!(message.contains("not supported yet") && !message.contains("canary"), "{message}");
 }
+
+#[test]
+fn of_a_file_full_of_problems_the_first_thousand_are_told_and_that_there_are_more() {
+    let file = format!("database: {{url: sqlite:///a.db}}\nalerts: [{}]\n", "{}, ".repeat(100_000));
+    let errors = load_str(&file, "alerts.yaml", &|_| None).expect_err("every alert lacks everything").0;
+    assert!((1_000..1_010).contains(&errors.len()), "{}", errors.len());
+    let last = errors.last().map(ToString::to_string).unwrap_or_default();
+    assert!(last.contains("more alerts were not looked at"), "{last}");
+}
