@@ -20,11 +20,13 @@ use futures::TryStreamExt;
 
 pub use self::declare::{BusShape, CONSUMER_ACK_WAIT, Lanes};
 use crate::alert::SourceName;
+use crate::clock::BootInstant;
 use crate::health::{Check, Health};
 use crate::ids::ExecutionId;
 use crate::messages::{Job, OutcomeMessage};
 use crate::settings::{NatsLogin, NatsSettings};
 use crate::subjects::{Namespace, RESULTS_CONSUMER, execution_of, message_id};
+use crate::timestamp::Timestamp;
 
 /// How long one request to the broker may take.
 pub const BUS_TIMEOUT: Duration = Duration::from_secs(3);
@@ -186,6 +188,23 @@ impl Bus {
             }
             _ => BusError::unconfirmed("the look-up of a consumer", error),
         })
+    }
+
+    /// The broker's clock, as it stood when it answered about the lane of `source`, and how long the answer took. A worker
+    /// has no state database to ask, and its own wall clock may be anywhere.
+    pub async fn clock(&self, source: &SourceName) -> Result<(Timestamp, Duration), BusError> {
+        #[derive(serde::Deserialize)]
+        struct Answer {
+            ts: Timestamp,
+        }
+        let (stream, durable) = (self.namespace.jobs_stream(), self.namespace.jobs_consumer(source));
+        let asked = BootInstant::now();
+        // The client's own call leaves the time out, and its raw one sends `null`, which the broker refuses.
+        let subject = format!("$JS.API.CONSUMER.INFO.{stream}.{durable}");
+        let failed = |error: &dyn std::fmt::Display| BusError::unconfirmed("the time", error);
+        let answer = self.client.request(subject, Bytes::new()).await.map_err(|error| failed(&error))?;
+        let answer: Answer = serde_json::from_slice(&answer.payload).map_err(|error| failed(&error))?;
+        Ok((answer.ts, asked.elapsed()))
     }
 
     /// The executions whose jobs the broker still stores, read from the stream's leader.

@@ -1,4 +1,5 @@
-//! The cluster's clock: the state database's, carried forward by this machine's boot-time clock between samples.
+//! The cluster's clock: the state database's, carried forward by this machine's boot-time clock between samples. Workers,
+//! who have no state database, sample the broker's.
 //!
 //! The boot-time clock goes on during suspend and is never stepped, so neither a laptop's lid nor a stepped wall clock
 //! moves a fire. Wall time is read here and nowhere else.

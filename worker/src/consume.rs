@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use sqlsentinel_common::bus::{Bus, BusError};
+use sqlsentinel_common::clock::{BootInstant, Sample};
 use sqlsentinel_common::delivery::{Delivery, Lane};
 use sqlsentinel_common::lifecycle::Stop;
 use sqlsentinel_common::messages::Job;
@@ -20,6 +21,8 @@ use crate::reach::Reach;
 
 /// How long one pull waits for a job: also how long a stop may wait for an idle lane.
 const PULL_WAIT: Duration = Duration::from_secs(2);
+/// How often the time is asked for: clocks drift by milliseconds in a minute.
+const SAMPLE_EVERY: Duration = Duration::from_secs(60);
 
 /// Pulls the jobs of one source until it is asked to stop.
 #[derive(Debug)]
@@ -63,15 +66,30 @@ impl Consumer {
     /// Opens the lane and pulls from it: until the stop, or until it fails.
     async fn serve(&self, jobs: &mut JoinSet<()>, pauses: &mut ExponentialBackoff) -> Result<(), BusError> {
         let lane = self.bus.jobs(&self.executor.name).await?;
+        // Invariant: no wall clock of a worker decides. Deadlines are judged by a clock that was sampled before.
+        let mut sampled = self.sample_clock().await?;
         self.reach.lane(&self.executor.name, Ok(()));
         let mut dead_letters = 0;
         while let Some(permit) = self.permit(jobs).await {
+            if sampled.elapsed() > SAMPLE_EVERY {
+                sampled = self.sample_clock().await?;
+            }
             let batch = lane.next_batch(permit.num_permits(), PULL_WAIT).await?;
             *pauses = patience();
             self.count_dead_letters(&lane, &mut dead_letters);
             self.begin(batch, permit, jobs).await;
         }
         Ok(())
+    }
+
+    /// Asks the broker for the time; returns when that was.
+    async fn sample_clock(&self) -> Result<BootInstant, BusError> {
+        let source = &self.executor.name;
+        let (now, round_trip) = self.bus.clock(source).await?;
+        if let Sample::Jumped(by_us) = self.executor.clock.observe(now, round_trip) {
+            tracing::warn!(%source, by_us, "the clock of NATS jumped, going on by the time before");
+        }
+        Ok(BootInstant::now())
     }
 
     /// As many permits as there are, at least one; none if a stop was requested.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use sqlsentinel_common::alert::SourceName;
 use sqlsentinel_common::bus::{Bus, BusError};
-use sqlsentinel_common::clock::wall_now;
+use sqlsentinel_common::clock::{ClusterClock, wall_now};
 use sqlsentinel_common::delivery::Delivery;
 use sqlsentinel_common::lifecycle::Stop;
 use sqlsentinel_common::messages::{Job, MESSAGE_VERSION, OutcomeMessage};
@@ -44,6 +44,8 @@ pub struct Executor {
     pub source: Result<Source, String>,
     /// Where it may run.
     pub seats: Seats,
+    /// The time by which deadlines are judged: the broker's, sampled before the first job is pulled.
+    pub clock: ClusterClock,
     /// What is counted.
     pub metrics: Metrics,
     /// What is reported.
@@ -130,7 +132,7 @@ impl Executor {
         };
         // Planned with the seat taken: waiting for it may have used up what was left.
         let (started_at, began) = (wall_now(), Instant::now());
-        let verdict = match plan(job, delivery, started_at) {
+        let verdict = match plan(job, delivery, self.clock.now()) {
             Plan::Overdue => return Ok(None),
             Plan::Abandon => Verdict::error(
                 ErrorKind::Abandoned,

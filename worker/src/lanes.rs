@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use sqlsentinel_common::alert::SourceName;
 use sqlsentinel_common::bus::Bus;
+use sqlsentinel_common::clock::ClusterClock;
 use sqlsentinel_common::config::{Config, DatabaseUrl, SourceConfig};
 use sqlsentinel_common::lifecycle::{Stop, Tasks};
 use sqlsentinel_common::reload::LiveConfig;
@@ -131,6 +132,7 @@ impl Lanes {
             name: name.clone(),
             source,
             seats: Seats::new(Arc::clone(seats)),
+            clock: ClusterClock::default(),
             metrics: metrics.clone(),
             reach,
             stop: Stop { requested: dismissed.clone(), aborted: stop.aborted },

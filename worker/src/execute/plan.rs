@@ -19,7 +19,7 @@ pub(super) enum Plan {
     Abandon,
 }
 
-/// What to do with `job`, handed out for the `delivery`-th time, at `now`.
+/// What to do with `job`, handed out for the `delivery`-th time, at `now` on the cluster's clock.
 pub(super) fn plan(job: &Job, delivery: u32, now: Timestamp) -> Plan {
     let left = job.deadline.since(now);
     if left.is_zero() {
