@@ -5,12 +5,14 @@
 //! [`configuration`]; [`scene`] is the whole of it.
 //! Notifiers' parts without a cluster: [`mod@bench`], [`sending`].
 //! Between them: [`proxy`], which cuts and slows connections.
+//! All of it at once: [`chaos`], and the checker of what came of it.
 //! Assertions: [`ledger`] reads the state database in plain SQL, [`eventually`] polls with a deadline, [`wall_clock`]
 //! tells the time. [`ports`] are what servers listen on.
 //!
 //! The tests themselves are in `tests/tests/`, one file a subject. `./scripts/test` builds the programs they run.
 
 pub mod bench;
+pub mod chaos;
 pub mod cluster;
 pub mod configuration;
 pub mod eventually;
