@@ -19,6 +19,7 @@ pub mod eventually;
 pub mod ledger;
 pub mod mariadb;
 pub mod nats;
+pub mod nats_cluster;
 pub mod ports;
 pub mod postgres;
 pub mod process;

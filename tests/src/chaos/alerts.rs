@@ -1,0 +1,127 @@
+//! The alerts of a chaos run: all policies that there are, mixed by an alert's number, and how they stand in a file.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::history::{Definition, Misfire, Overlap};
+use crate::target::Target;
+use crate::wall_clock::SECOND;
+
+const ZONES: [&str; 5] = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe"];
+const SEVERITIES: [&str; 4] = ["critical", "error", "warning", "info"];
+/// What a slow query takes: long enough for a worker to be killed in the middle of it.
+const SLOW: Duration = Duration::from_millis(300);
+
+/// An alert's name.
+pub fn name(number: usize) -> String {
+    format!("alert-{number:03}")
+}
+
+/// What the alert with this number is like at first.
+pub fn definition(number: usize) -> Definition {
+    let misfire = [Misfire::Once, Misfire::All, Misfire::Skip][number % 3];
+    let overlap = [Overlap::Skip, Overlap::QueueOne, Overlap::Allow][number / 3 % 3];
+    Definition {
+        schedule: schedule(number),
+        timezone: ZONES[number % ZONES.len()].to_owned(),
+        enabled: true,
+        misfire,
+        catchup_us: (number % 11 == 4).then_some(20 * SECOND),
+        overlap,
+        jitter_us: if number % 7 == 2 { 800_000 } else { 0 },
+        timeout_us: 5 * SECOND,
+        consecutive: if number % 8 == 1 { 2 } else { 1 },
+        for_us: if number % 8 == 3 { 2 * SECOND } else { 0 },
+        repeat_us: (number % 8 == 5).then_some(3 * SECOND),
+        send_resolved: number % 2 == 0,
+    }
+}
+
+/// Every one to five seconds, as an interval or as a cron pattern.
+fn schedule(number: usize) -> String {
+    let seconds = 1 + number / 4 % 5;
+    if number % 4 == 0 { format!("*/{seconds} * * * * *") } else { format!("every {seconds}s") }
+}
+
+/// What an alert becomes when it is edited, by a number that is drawn: its schedule and its policies, but not when
+/// somebody is told.
+pub fn edited(before: &Definition, drawn: usize) -> Definition {
+    Definition {
+        enabled: drawn % 5 != 0,
+        schedule: schedule(drawn),
+        timezone: ZONES[drawn % ZONES.len()].to_owned(),
+        misfire: [Misfire::Once, Misfire::All, Misfire::Skip][drawn % 3],
+        overlap: [Overlap::Skip, Overlap::QueueOne, Overlap::Allow][drawn / 3 % 3],
+        jitter_us: if drawn % 7 == 2 { 500_000 } else { 0 },
+        // So that the version is a new one, whatever was drawn.
+        timeout_us: before.timeout_us + 1_000,
+        ..before.clone()
+    }
+}
+
+/// How it stands in a file.
+pub fn entry(number: usize, definition: &Definition, target: &Target) -> String {
+    let name = name(number);
+    let query = if number % 10 == 7 { target.slow_query(&name, SLOW) } else { target.query(&name) };
+    let text = |text: &str| serde_json::Value::from(text).to_string();
+    let milliseconds = |microseconds: i64| format!("{}ms", microseconds / 1_000);
+    let mut keys = vec![
+        ("schedule", text(&definition.schedule)),
+        ("timezone", definition.timezone.clone()),
+        ("query", text(&query)),
+        ("enabled", definition.enabled.to_string()),
+        ("timeout", milliseconds(definition.timeout_us)),
+        ("severity", SEVERITIES[number % SEVERITIES.len()].to_owned()),
+        ("misfire", serde_json::json!(definition.misfire).to_string()),
+        ("overlap", serde_json::json!(definition.overlap).to_string()),
+        ("jitter", milliseconds(definition.jitter_us)),
+        ("consecutive", definition.consecutive.to_string()),
+        ("for", milliseconds(definition.for_us)),
+        ("send_resolved", definition.send_resolved.to_string()),
+    ];
+    keys.extend(definition.catchup_us.map(|window| ("catchup_window", milliseconds(window))));
+    keys.extend(definition.repeat_us.map(|interval| ("repeat_interval", milliseconds(interval))));
+    let mut entry = format!("  - name: {name}\n");
+    for (key, value) in keys {
+        // Writing to a String cannot fail.
+        let _ = writeln!(entry, "    {key}: {value}");
+    }
+    entry
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn three_hundred_alerts_mix_every_policy_with_every_other() {
+        let all: Vec<Definition> = (0..300).map(definition).collect();
+        let planned: BTreeSet<String> =
+            all.iter().map(|alert| format!("{:?} {:?} {}", alert.misfire, alert.overlap, alert.schedule)).collect();
+        assert!(planned.len() >= 9 * 5, "{}", planned.len());
+        assert_eq!(all.iter().map(|alert| &alert.timezone).collect::<BTreeSet<_>>().len(), ZONES.len());
+        let some: [fn(&Definition) -> bool; 6] = [
+            |alert| alert.jitter_us > 0,
+            |alert| alert.consecutive > 1,
+            |alert| alert.for_us > 0,
+            |alert| alert.repeat_us.is_some(),
+            |alert| alert.send_resolved,
+            |alert| alert.catchup_us.is_some(),
+        ];
+        for has in some {
+            let count = all.iter().filter(|alert| has(alert)).count();
+            assert!((20..=150).contains(&count), "{count}");
+        }
+    }
+
+    #[test]
+    fn an_edit_is_always_a_new_version_that_tells_as_before() {
+        for number in 0..50 {
+            let (before, after) = (definition(number), edited(&definition(number), number * 7));
+            assert_ne!(before, after);
+            assert_eq!((before.consecutive, before.for_us), (after.consecutive, after.for_us));
+        }
+    }
+}
