@@ -196,6 +196,30 @@ pub enum FaultKind {
     SinkTimeout,
 }
 
+impl FaultKind {
+    /// Its name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Freeze => "freeze",
+            Self::CutNats => "cut_nats",
+            Self::CutState => "cut_state",
+            Self::CutTarget => "cut_target",
+            Self::NatsLoss => "nats_loss",
+            Self::NatsWipe => "nats_wipe",
+            Self::StateRestart => "state_restart",
+            Self::StateSlow => "state_slow",
+            Self::StateRollback => "state_rollback",
+            Self::ClockStep => "clock_step",
+            Self::Edit => "edit",
+            Self::SplitFiles => "split_files",
+            Self::SinkError => "sink_error",
+            Self::SinkReset => "sink_reset",
+            Self::SinkTimeout => "sink_timeout",
+        }
+    }
+}
+
 /// The target was told to say something.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Signal {

@@ -23,6 +23,8 @@ use crate::eventually::{SOON, eventually};
 use crate::process;
 use crate::wall_clock::{SECOND, now};
 
+/// How many alerts there are where nobody says.
+pub const DEFAULT_ALERTS: usize = 300;
 /// How long after a fault's end its effects may last.
 const RECOVERY: Duration = Duration::from_secs(15);
 /// How long everything may take to be at rest after the last fault: deadlines, resends and their pauses included.
