@@ -60,7 +60,7 @@ impl Stage<'_> {
             Act::StateRestart => database::restart(self, length).await.map(one),
             Act::StateSlow(by) => database::slow(self, *by, length).await.map(one),
             Act::StateRollback => database::roll_back(self, length).await,
-            Act::Edit(count) => definitions::edit(self, *count, planned.at).await,
+            Act::Edit(count) => definitions::edit(self, *count, planned.at).await.map(one),
             Act::SplitFiles(number) => definitions::split(self, *number, planned.at, length).await.map(one),
             Act::SinkError(status) => receiver::refuse(self, *status, length).await.map(one),
             Act::SinkReset => receiver::reset(self, length).await.map(one),

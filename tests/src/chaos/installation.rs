@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use sqlsentinel_common::health::HealthReport;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
@@ -105,6 +105,19 @@ impl Installation {
         self.members.iter().filter(|member| member.role == role).map(|member| member.name.clone()).collect()
     }
 
+    /// Fails if a member that nobody holds has ended by itself.
+    pub fn all_alive(&self) -> Result<()> {
+        for member in &self.members {
+            let Ok(process) = member.process.try_lock() else { continue };
+            if let Some(process) = process.as_ref()
+                && let Some(status) = process.ended()?
+            {
+                bail!("{} has ended by itself ({status}):\n{}", member.name, end_of(&process.log()?));
+            }
+        }
+        Ok(())
+    }
+
     /// Starts every member.
     pub async fn start(&self) -> Result<()> {
         for member in &self.members {
@@ -151,7 +164,8 @@ impl Member {
             ("FAKETIME_TIMESTAMP_FILE", clock.display().to_string()),
             // The file is looked at once a second. Clocks that measure durations are never stepped on a real machine.
             ("FAKETIME_CACHE_DURATION", "1".to_owned()),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+            // A killed process would leave its shared memory behind.
+            ("FAKETIME_DISABLE_SHM", "1".to_owned()),
             ("DONT_FAKE_MONOTONIC", "1".to_owned()),
         ];
         if role == Role::Worker {
@@ -206,6 +220,12 @@ impl Member {
         let report: HealthReport = serde_json::from_str(&text)?;
         Ok(report.timestamp.as_micros())
     }
+}
+
+/// The last lines of a log.
+pub fn end_of(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
 }
 
 /// A URL's server by way of a proxy, and the proxy.

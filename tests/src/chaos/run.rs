@@ -112,7 +112,9 @@ impl Run<'_> {
         let (options, installation) = (self.options, self.installation);
         let mut states = watch.states();
         let judged = states.wait_for(|states| names.iter().all(|name| states.get(name).is_some_and(|state| state.status == "OK")));
-        tokio::time::timeout(SOON * 2, judged).await.context("no first verdict about every alert in time")??;
+        let judged = tokio::time::timeout(SOON * 2, judged).await;
+        installation.all_alive()?;
+        judged.context("no first verdict about every alert in time")??;
         collect::note_writes(&installation.pool).await?;
         traffic.begun();
         let begin = now();
@@ -132,6 +134,7 @@ impl Run<'_> {
         let (faults, ()) = tokio::try_join!(faults, traffic.run(&installation.target, &names[..talking], watch, &stop))?;
         let until = now() - TAIL;
         self.quiet(until).await?;
+        installation.all_alive()?;
         Ok(History {
             begin,
             until,

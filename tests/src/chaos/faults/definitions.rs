@@ -13,7 +13,7 @@ use crate::eventually::eventually;
 use crate::wall_clock::now;
 
 /// Edits some alerts, whose fault lasts until the ledger has taken the new versions over.
-pub(super) async fn edit(stage: Stage<'_>, count: usize, drawn: Duration) -> Result<Vec<Fault>> {
+pub(super) async fn edit(stage: Stage<'_>, count: usize, drawn: Duration) -> Result<Fault> {
     let mut files = stage.files.lock().await;
     let editable = stage.alerts - stage.editable;
     let drawn = drawn.as_millis() as usize;
@@ -32,14 +32,14 @@ pub(super) async fn edit(stage: Stage<'_>, count: usize, drawn: Duration) -> Res
         changes.push((number, after));
     }
     let (from, versions) = (now(), newest_change(&stage.installation.pool).await.unwrap_or(i64::MAX));
-    let numbers: Vec<(usize, bool)> = changes.iter().map(|(number, after)| (*number, after.is_some())).collect();
+    let named = changes.iter().map(|(number, after)| match after {
+        Some(_) => alerts::name(*number),
+        None => format!("{} taken out", alerts::name(*number)),
+    });
+    let detail = named.collect::<Vec<_>>().join(", ");
     files.change(changes, None)?;
     taken_over(stage, versions).await?;
-    let told = |there: bool| if there { "changed" } else { "taken out" };
-    Ok(numbers
-        .into_iter()
-        .map(|(number, there)| over(FaultKind::Edit, &alerts::name(number), from, told(there)))
-        .collect())
+    Ok(over(FaultKind::Edit, "files", from, detail))
 }
 
 /// One coordinator's file is a version ahead for a while.

@@ -3,12 +3,12 @@
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::sync::MutexGuard;
 
 use super::{EFFECT, Stage, over};
 use crate::chaos::history::{Fault, FaultKind};
-use crate::chaos::installation::Member;
+use crate::chaos::installation::{Member, end_of};
 use crate::chaos::schedule::{Hindrance, Link, Whom};
 use crate::eventually::eventually;
 use crate::process::Proc;
@@ -26,9 +26,7 @@ impl Victim<'_> {
     fn running(&self) -> Result<&Proc> {
         let process = self.process.as_ref().with_context(|| format!("{} is not running", self.member.name))?;
         if let Some(status) = process.ended()? {
-            let log = process.log()?;
-            let end: Vec<&str> = log.lines().rev().take(20).collect();
-            anyhow::bail!("{} ended by itself ({status}), its log from the end:\n{}", self.member.name, end.join("\n"));
+            bail!("{} has ended by itself ({status}):\n{}", self.member.name, end_of(&process.log()?));
         }
         Ok(process)
     }
