@@ -1,6 +1,8 @@
 //! Reads what happened into a [`History`]: the ledger, what leaders wrote, what ran at the target, what arrived at the
 //! receiver. Plain SQL, sharing no code with what is judged.
 
+use std::collections::HashMap;
+
 use anyhow::{Context, Result};
 use serde_json::Value;
 use sqlx::postgres::PgRow;
@@ -13,6 +15,8 @@ use super::installation::Installation;
 use crate::sink::{self, Received};
 use crate::wall_clock::now;
 
+/// What a worker's own query is tagged with.
+const ROLE_CHECK: &str = "role-check";
 /// How long a notifier waits for an answer.
 const ATTEMPT: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -190,14 +194,19 @@ fn definition(json: &Value) -> Definition {
     }
 }
 
-/// The queries of alerts that ran at the target.
-pub fn runs(installation: &Installation) -> Result<Vec<Run>> {
+/// The queries of alerts that ran at the target, but for those that were under way when `ledger` was read: of fires due
+/// after `until`, and of what the ledger does not know yet.
+pub fn runs(installation: &Installation, ledger: &Ledger, until: i64) -> Result<Vec<Run>> {
+    let due: HashMap<&str, i64> =
+        ledger.fires.iter().map(|fire| (fire.execution_id.as_str(), fire.scheduled_for)).collect();
     let statements = installation.target_server.statements()?;
     let runs = statements.into_iter().filter_map(|statement| {
         // The session is named after the execution in the statements before; the text names the alert.
         let execution_id = statement.application_name.strip_prefix("sqlsentinel ")?.to_owned();
         let alert = statement.text.rsplit_once("/* sqlsentinel:")?.1.strip_suffix(" */")?.to_owned();
-        Some(Run { execution_id, alert, at: statement.at })
+        let judged = due.get(execution_id.as_str()).copied().unwrap_or(statement.at) <= until;
+        // Workers ask about their own role, too.
+        (judged && alert != ROLE_CHECK).then_some(Run { execution_id, alert, at: statement.at })
     });
     Ok(runs.collect())
 }
@@ -243,7 +252,7 @@ pub async fn into(history: &mut history::History, installation: &Installation) -
     history.ledger = ledger(&installation.pool).await?;
     history.writes = writes(&installation.pool).await?;
     versions(&installation.pool, &mut history.alerts).await?;
-    history.runs = runs(installation)?;
+    history.runs = runs(installation, &history.ledger, history.until)?;
     history.deliveries = deliveries(installation.sink.lock().await.received());
     history.end = now();
     Ok(())

@@ -2,6 +2,7 @@
 //! and eight members, each with a road of its own to every server.
 
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use anyhow::{Context, Result, bail};
 use sqlsentinel_common::health::HealthReport;
@@ -59,6 +60,8 @@ pub struct Member {
     launch: Launch,
     roads: Vec<(Link, Proxy)>,
     clock: PathBuf,
+    /// Of all the processes that it was.
+    pids: std::sync::Mutex<Vec<i32>>,
 }
 
 impl Installation {
@@ -121,7 +124,7 @@ impl Installation {
     /// Starts every member.
     pub async fn start(&self) -> Result<()> {
         for member in &self.members {
-            *member.process.lock().await = Some(member.launch.start()?);
+            *member.process.lock().await = Some(member.start()?);
         }
         Ok(())
     }
@@ -164,8 +167,6 @@ impl Member {
             ("FAKETIME_TIMESTAMP_FILE", clock.display().to_string()),
             // The file is looked at once a second. Clocks that measure durations are never stepped on a real machine.
             ("FAKETIME_CACHE_DURATION", "1".to_owned()),
-            // A killed process would leave its shared memory behind.
-            ("FAKETIME_DISABLE_SHM", "1".to_owned()),
             ("DONT_FAKE_MONOTONIC", "1".to_owned()),
         ];
         if role == Role::Worker {
@@ -182,12 +183,14 @@ impl Member {
         }
         let mut launch = Launch::new(&name, programs::ours(&format!("sqlsentinel-{}", role.name()))?, directory);
         launch.env = env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Ok(Self { name, role, process: Mutex::default(), address, launch, roads, clock })
+        Ok(Self { name, role, process: Mutex::default(), address, launch, roads, clock, pids: std::sync::Mutex::default() })
     }
 
     /// Starts it; its output goes on in the same log.
     pub fn start(&self) -> Result<Proc> {
-        self.launch.start()
+        let process = self.launch.start()?;
+        self.pids.lock().unwrap_or_else(PoisonError::into_inner).push(process.pid());
+        Ok(process)
     }
 
     /// Whether it has a road of this kind.
@@ -219,6 +222,19 @@ impl Member {
         let text = reqwest::get(format!("http://{}/health", self.address)).await?.text().await?;
         let report: HealthReport = serde_json::from_str(&text)?;
         Ok(report.timestamp.as_micros())
+    }
+}
+
+impl Drop for Member {
+    /// Removes what the faked clocks of killed processes leave in shared memory.
+    fn drop(&mut self) {
+        *self.process.get_mut() = None;
+        for pid in self.pids.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            for file in [format!("faketime_shm_{pid}"), format!("sem.faketime_sem_{pid}")] {
+                // A process that ended by itself has removed its own.
+                let _ = std::fs::remove_file(Path::new("/dev/shm").join(file));
+            }
+        }
     }
 }
 
