@@ -46,7 +46,8 @@ pub fn postgres(name: &str) -> Result<PathBuf> {
 /// The library that fakes the wall clock of a process that is started with it.
 pub fn libfaketime() -> Result<PathBuf> {
     let entries = std::fs::read_dir("/usr/lib").context("where are libraries?")?;
-    let found = entries.flatten().map(|entry| entry.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.is_file());
+    let found =
+        entries.flatten().map(|entry| entry.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.is_file());
     found.context("libfaketime was not found: run ./scripts/test, which gets what the tests need")
 }
 

@@ -183,7 +183,16 @@ impl Member {
         }
         let mut launch = Launch::new(&name, programs::ours(&format!("sqlsentinel-{}", role.name()))?, directory);
         launch.env = env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Ok(Self { name, role, process: Mutex::default(), address, launch, roads, clock, pids: std::sync::Mutex::default() })
+        Ok(Self {
+            name,
+            role,
+            process: Mutex::default(),
+            address,
+            launch,
+            roads,
+            clock,
+            pids: std::sync::Mutex::default(),
+        })
     }
 
     /// Starts it; its output goes on in the same log.

@@ -9,6 +9,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::alerts;
 use super::collect;
 use super::faults::Stage;
 use super::files::Files;
@@ -17,7 +18,6 @@ use super::installation::Installation;
 use super::schedule::{Planned, plan};
 use super::traffic::Traffic;
 use super::watch::Watch;
-use super::alerts;
 use crate::cluster::Role;
 use crate::eventually::{SOON, eventually};
 use crate::process;
@@ -102,16 +102,11 @@ impl Run<'_> {
     }
 
     /// From the first fire to the end of the last: the moments, and the faults.
-    async fn acts(
-        &self,
-        names: &[String],
-        traffic: &Traffic,
-        files: &Mutex<Files>,
-        watch: &Watch,
-    ) -> Result<History> {
+    async fn acts(&self, names: &[String], traffic: &Traffic, files: &Mutex<Files>, watch: &Watch) -> Result<History> {
         let (options, installation) = (self.options, self.installation);
         let mut states = watch.states();
-        let judged = states.wait_for(|states| names.iter().all(|name| states.get(name).is_some_and(|state| state.status == "OK")));
+        let judged = states
+            .wait_for(|states| names.iter().all(|name| states.get(name).is_some_and(|state| state.status == "OK")));
         let judged = tokio::time::timeout(SOON * 2, judged).await;
         installation.all_alive()?;
         judged.context("no first verdict about every alert in time")??;
@@ -122,8 +117,7 @@ impl Run<'_> {
 
         // A fifth of them has its signals changed; the others have their definitions edited.
         let talking = options.alerts / 5;
-        let stage =
-            Stage { installation, watch, files, editable: talking, alerts: options.alerts };
+        let stage = Stage { installation, watch, files, editable: talking, alerts: options.alerts };
         let stop = CancellationToken::new();
         let faults = async {
             let faults = self.faults(stage).await;
@@ -131,23 +125,19 @@ impl Run<'_> {
             stop.cancel();
             faults
         };
-        let (faults, ()) = tokio::try_join!(faults, traffic.run(&installation.target, &names[..talking], watch, &stop))?;
+        let (faults, ()) =
+            tokio::try_join!(faults, traffic.run(&installation.target, &names[..talking], watch, &stop))?;
         let until = now() - TAIL;
         self.quiet(until).await?;
         installation.all_alive()?;
-        Ok(History {
-            begin,
-            until,
-            recovery_us: i64::try_from(RECOVERY.as_micros())?,
-            faults,
-            ..History::default()
-        })
+        Ok(History { begin, until, recovery_us: i64::try_from(RECOVERY.as_micros())?, faults, ..History::default() })
     }
 
     async fn faults(&self, stage: Stage<'_>) -> Result<Vec<Fault>> {
         let began = tokio::time::Instant::now();
         let planned = plan(self.options.seed, self.options.length);
-        let mut under_way: FuturesUnordered<_> = planned.iter().map(|planned| self.fault(stage, planned, began)).collect();
+        let mut under_way: FuturesUnordered<_> =
+            planned.iter().map(|planned| self.fault(stage, planned, began)).collect();
         let mut happened = Vec::new();
         while let Some(faults) = under_way.next().await {
             happened.extend(faults?);
@@ -180,4 +170,3 @@ impl Run<'_> {
         Ok(())
     }
 }
-

@@ -76,12 +76,7 @@ impl Watch {
             .fetch_optional(&self.pool)
             .await?;
         let Some(row) = row else { return Ok(None) };
-        Ok(Some(Sample {
-            at: now(),
-            epoch: row.try_get(0)?,
-            holder: row.try_get(1)?,
-            acquired_at: row.try_get(2)?,
-        }))
+        Ok(Some(Sample { at: now(), epoch: row.try_get(0)?, holder: row.try_get(1)?, acquired_at: row.try_get(2)? }))
     }
 
     async fn look_at_states(&self) -> Result<HashMap<String, State>> {

@@ -29,7 +29,13 @@ pub(super) async fn hang(stage: Stage<'_>, length: Duration) -> Result<Fault> {
 }
 
 /// Answers everything like this, until somebody has been answered so.
-async fn answering(stage: Stage<'_>, kind: FaultKind, answer: Answer, length: Duration, detail: String) -> Result<Fault> {
+async fn answering(
+    stage: Stage<'_>,
+    kind: FaultKind,
+    answer: Answer,
+    length: Duration,
+    detail: String,
+) -> Result<Fault> {
     let sink = stage.installation.sink.lock().await;
     let (from, before) = (now(), sink.count());
     sink.answer(answer);
