@@ -2,13 +2,15 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the report goes to stdout, progress to stderr")]
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use rand::Rng;
 use sqlsentinel_tests::chaos::checker::check;
+use sqlsentinel_tests::chaos::history::History;
 use sqlsentinel_tests::chaos::run::{DEFAULT_ALERTS, Options, run};
 
 /// Breaks a whole installation again and again while alerts fire, and judges what came of it.
@@ -30,6 +32,9 @@ struct Arguments {
     /// Keep configurations, logs and the history of the run
     #[arg(long)]
     keep: bool,
+    /// Run nothing, and judge the history of a run that was kept
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "seconds", "alerts", "keep"])]
+    judge: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -50,6 +55,22 @@ fn alerts(text: &str) -> Result<usize, String> {
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
+    let history = match &arguments.judge {
+        Some(file) => {
+            let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+            serde_json::from_slice(&text).with_context(|| format!("{} is no history", file.display()))?
+        }
+        None => history_of(&arguments).await?,
+    };
+    let report = check(&history)?;
+    match arguments.output {
+        Output::Text => println!("{report}"),
+        Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+    }
+    Ok(ExitCode::from(report.exit_code()))
+}
+
+async fn history_of(arguments: &Arguments) -> Result<History> {
     let options = Options {
         seed: arguments.seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000)),
         length: Duration::from_secs(arguments.seconds),
@@ -57,14 +78,9 @@ async fn main() -> Result<ExitCode> {
         keep: arguments.keep,
     };
     let ran = run(&options, &|line| eprintln!("chaos: {line}")).await?;
-    let report = check(&ran.history)?;
-    match arguments.output {
-        Output::Text => println!("{report}"),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
-    }
     if let Some(folder) = ran.kept {
         eprintln!("chaos: logs and history.json are in {}", folder.display());
     }
-    eprintln!("chaos: repeat these faults with --seed {} --seconds {}", options.seed, arguments.seconds);
-    Ok(ExitCode::from(report.exit_code()))
+    eprintln!("chaos: the same faults again: --seed {} --seconds {}", options.seed, arguments.seconds);
+    Ok(ran.history)
 }

@@ -42,14 +42,14 @@ pub fn definition(number: usize) -> Definition {
         consecutive: if number % 8 == 1 { 2 } else { 1 },
         for_us: if number % 8 == 3 { 2 * SECOND } else { 0 },
         repeat_us: (number % 8 == 5).then_some(3 * SECOND),
-        send_resolved: number % 2 == 0,
+        send_resolved: number.is_multiple_of(2),
     }
 }
 
 /// Every one to five seconds, as an interval or as a cron pattern.
 fn schedule(number: usize) -> String {
     let seconds = 1 + number / 4 % 5;
-    if number % 4 == 0 { format!("*/{seconds} * * * * *") } else { format!("every {seconds}s") }
+    if number.is_multiple_of(4) { format!("*/{seconds} * * * * *") } else { format!("every {seconds}s") }
 }
 
 /// What an alert becomes when it is edited, by a number that is drawn: its schedule and its policies, but not when
@@ -57,7 +57,7 @@ fn schedule(number: usize) -> String {
 pub fn edited(before: &Definition, drawn: usize) -> Definition {
     let (misfire, overlap) = POLICIES[drawn % POLICIES.len()];
     Definition {
-        enabled: drawn % 5 != 0,
+        enabled: !drawn.is_multiple_of(5),
         schedule: schedule(drawn),
         timezone: ZONES[drawn % ZONES.len()].to_owned(),
         misfire,

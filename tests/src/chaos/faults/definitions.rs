@@ -25,7 +25,7 @@ pub(super) async fn edit(stage: Stage<'_>, count: usize, drawn: Duration) -> Res
         }
         let after = match files.current(number) {
             // One in three is taken out, and is put back by its next edit.
-            Some(_) if (drawn + turn) % 3 == 0 => None,
+            Some(_) if (drawn + turn).is_multiple_of(3) => None,
             Some(before) => Some(alerts::edited(before, drawn + turn)),
             None => Some(alerts::edited(&alerts::definition(number), drawn + turn)),
         };
