@@ -27,6 +27,8 @@ use crate::wall_clock::{SECOND, now};
 pub const DEFAULT_ALERTS: usize = 300;
 /// How long after a fault's end its effects may last.
 const RECOVERY: Duration = Duration::from_secs(15);
+/// How long there is nothing to recover from, at the end.
+const CALM: Duration = Duration::from_secs(5);
 /// How long everything may take to be at rest after the last fault: deadlines, resends and their pauses included.
 const QUIET: Duration = Duration::from_secs(150);
 /// What is due in this time before the end is still under way, and not judged.
@@ -143,8 +145,9 @@ impl Run<'_> {
             happened.extend(faults?);
         }
         happened.sort_by_key(|fault: &Fault| fault.from);
-        // The last quiet window belongs to the run.
-        tokio::time::sleep_until(began + self.options.length).await;
+        // The last quiet window belongs to the run, and is one, however long faults have lasted.
+        let quiet = tokio::time::Instant::now() + RECOVERY + CALM;
+        tokio::time::sleep_until(quiet.max(began + self.options.length)).await;
         Ok(happened)
     }
 
