@@ -128,33 +128,28 @@ impl Postgres {
         Ok(())
     }
 
-    /// Keeps a copy of the stopped server's data, for [`Postgres::go_back`].
-    pub async fn keep_copy(&self) -> Result<()> {
-        ensure!(self.server.is_none(), "a running server's data cannot be copied");
-        let (data, copy) = (self.data(), self.copy());
-        if copy.exists() {
-            std::fs::remove_dir_all(&copy)?;
+    /// Keeps a copy of everything in it as it is now, for [`Postgres::put_back`]. The server is away meanwhile.
+    pub async fn copy(&mut self) -> Result<()> {
+        self.stop().await?;
+        self.replace("data", "copy")?;
+        self.start_again().await
+    }
+
+    /// Makes everything in it as it was when it was copied; the server has to be stopped.
+    pub fn put_back(&self) -> Result<()> {
+        ensure!(self.server.is_none(), "PostgreSQL is running");
+        self.replace("copy", "data")
+    }
+
+    /// Replaces one folder by a copy of another, owners and modes included.
+    fn replace(&self, from: &str, to: &str) -> Result<()> {
+        let (from, to) = (self.directory.path().join(from), self.directory.path().join(to));
+        if to.exists() {
+            std::fs::remove_dir_all(&to)?;
         }
-        let launch = Launch::new("cp", PathBuf::from("/bin/cp"), self.directory.path());
-        let process = launch.args([OsString::from("-a"), data.into(), copy.into()]).start()?;
-        let status = process.wait(SOON).await?;
-        ensure!(status.success(), "cp failed ({status}):\n{}", process.log()?);
+        let status = std::process::Command::new("cp").arg("-a").args([&from, &to]).status()?;
+        ensure!(status.success(), "cannot copy {} ({status})", from.display());
         Ok(())
-    }
-
-    /// Puts the copy in place of the stopped server's data: what was committed since then is lost.
-    pub fn go_back(&self) -> Result<()> {
-        ensure!(self.server.is_none(), "a running server's data cannot be replaced");
-        std::fs::remove_dir_all(self.data())?;
-        Ok(std::fs::rename(self.copy(), self.data())?)
-    }
-
-    fn data(&self) -> PathBuf {
-        self.directory.path().join("data")
-    }
-
-    fn copy(&self) -> PathBuf {
-        self.directory.path().join("copy")
     }
 
     /// Takes the server away for `duration`.

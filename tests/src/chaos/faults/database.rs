@@ -47,12 +47,9 @@ pub(super) async fn slow(stage: Stage<'_>, by: Duration, length: Duration) -> Re
 /// A restart, at which the data is copied, and some seconds later another one, at which the copy takes its place.
 pub(super) async fn roll_back(stage: Stage<'_>, length: Duration) -> Result<Vec<Fault>> {
     let mut state = stage.installation.state.lock().await;
-    let copied = now();
-    stop(&mut state).await?;
     let lost_after = now();
-    state.keep_copy().await?;
-    state.start_again().await?;
-    let restart = over(FaultKind::StateRestart, SUBJECT, copied, "for a copy of it");
+    state.copy().await?;
+    let restart = over(FaultKind::StateRestart, SUBJECT, lost_after, "for a copy of it");
 
     // Something is to be lost.
     tokio::time::sleep(length + Duration::from_secs(2)).await;
@@ -62,7 +59,7 @@ pub(super) async fn roll_back(stage: Stage<'_>, length: Duration) -> Result<Vec<
 
     let from = now();
     stop(&mut state).await?;
-    state.go_back()?;
+    state.put_back()?;
     state.start_again().await?;
     let mut connection = PgConnection::connect(&state.url("state")).await?;
     let gone: bool = sqlx::query_scalar("SELECT to_regclass('chaos_mark') IS NULL").fetch_one(&mut connection).await?;
