@@ -48,6 +48,19 @@ impl<'a> Disturbances<'a> {
         self.faults.iter().any(|fault| fault.kind == kind && self.touches(fault, from, until))
     }
 
+    /// How often it may have been forgotten between two moments that a job was published: the broker's memory of it goes
+    /// with its nodes, and the ledger's with a rollback. Each time it may be published again as if it were the first.
+    pub(super) fn forgettings(&self, from: i64, until: i64) -> i64 {
+        let forgets = |fault: &&Fault| match fault.kind {
+            // One node of three leaves two that know.
+            FaultKind::NatsWipe => fault.subject.matches("nats").count() > 1 || fault.subject == "nats",
+            FaultKind::StateRollback => true,
+            _ => false,
+        };
+        let times = self.faults.iter().filter(forgets).filter(|fault| self.touches(fault, from, until)).count();
+        i64::try_from(times).unwrap_or(i64::MAX)
+    }
+
     /// Whether commits between two moments may be lost, some of them at least.
     pub(super) fn rolled_back(&self, from: i64, until: i64) -> bool {
         self.lost().any(|(after, to)| after <= until && from <= to)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::disturbances::Disturbances;
 use super::due::{Due, name};
-use crate::chaos::history::History;
+use crate::chaos::history::{FaultKind, History};
 use crate::chaos::report::{Finding, Rule};
 
 pub(super) fn check(history: &History, due: &Due<'_>, disturbances: &Disturbances<'_>) -> Vec<Finding> {
@@ -43,10 +43,10 @@ fn second_records(history: &History, due: &Due<'_>) -> Vec<Finding> {
 /// Runs at the target beyond those for which there was a job. Runs whose record a rollback took count for nothing.
 fn runs_beyond_record(history: &History, disturbances: &Disturbances<'_>) -> Vec<Finding> {
     let lost: Vec<(i64, i64)> = disturbances.lost().collect();
-    let mut ran: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+    let mut ran: BTreeMap<(&str, &str), Vec<i64>> = BTreeMap::new();
     for run in &history.runs {
         if !lost.iter().any(|(after, until)| (*after..=*until).contains(&run.at)) {
-            *ran.entry((&run.execution_id, &run.alert)).or_default() += 1;
+            ran.entry((&run.execution_id, &run.alert)).or_default().push(run.at);
         }
     }
     let attempts: BTreeMap<&str, i64> =
@@ -58,13 +58,19 @@ fn runs_beyond_record(history: &History, disturbances: &Disturbances<'_>) -> Vec
         .map(|execution| (execution.id.as_str(), (execution.attempt, execution.delivery)))
         .collect();
     let mut findings = Vec::new();
-    for ((id, alert), times) in ran {
+    for ((id, alert), moments) in ran {
+        let times = i64::try_from(moments.len()).unwrap_or(i64::MAX);
+        let (first, last) = moments.iter().fold((i64::MAX, i64::MIN), |(a, z), at| (a.min(*at), z.max(*at)));
         let published = attempts.get(id).copied();
         let allowed = match records.get(id) {
             // Each publication may have been handed out as often as the one that counts.
-            Some((attempt, delivery)) => published.unwrap_or(0).max(*attempt) * (*delivery).max(1),
+            Some((attempt, delivery)) => {
+                published.unwrap_or(0).max(*attempt) * (*delivery).max(1) + disturbances.forgettings(first, last)
+            }
             // It ended without a record, and nobody counted how often its jobs were handed out.
             None if published.is_some_and(|attempt| attempt > 0) => i64::MAX,
+            // Its job was on the bus when the database forgot the fire.
+            None if disturbances.had(FaultKind::StateRollback, first, last) => i64::MAX,
             None => 0,
         };
         if times > allowed {

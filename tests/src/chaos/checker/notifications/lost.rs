@@ -28,7 +28,7 @@ pub(super) fn check(history: &History, disturbances: &Disturbances<'_>, told: &T
             News::End => signal.followed_at.is_some() || !witnesses.of(signal, until).is_empty(),
         };
         let forgotten = disturbances.rolled_back(signal.set_before, until) && !is_recorded(history, told, news, signal);
-        if seen && !forgotten {
+        if seen && !forgotten && !is_still_on(history, disturbances, signal) {
             let (alert, status, value) = (&signal.alert, &signal.status, signal.value);
             let since = clock(signal.set_after);
             let what = format!("{alert} was {status} with value {value} from {since} on, and nobody was told");
@@ -44,6 +44,16 @@ fn is_recorded(history: &History, told: &Told<'_>, news: News, signal: &Signal) 
         let value = told.executions.get(notification.execution_id.as_str()).and_then(|execution| execution.value);
         notification.alert == signal.alert && News::of(&notification.kind) == Some(news) && value == Some(signal.value)
     })
+}
+
+/// Whether a rollback took the end of the alarm before: to the cluster this one is the same, and told already.
+fn is_still_on(history: &History, disturbances: &Disturbances<'_>, signal: &Signal) -> bool {
+    let before = history.signals.iter().rfind(|one| one.alert == signal.alert && one.set_before < signal.set_before);
+    let Some(end) = before.filter(|_| signal.status == "ALERT") else { return false };
+    let on_record = history.ledger.executions.iter().any(|execution| {
+        execution.alert == end.alert && execution.status == end.status && execution.value == Some(end.value)
+    });
+    disturbances.rolled_back(end.set_before, signal.set_before) && !on_record
 }
 
 /// The runs of each alert, to see who must have seen a signal.
