@@ -538,6 +538,17 @@ mod news {
             history.ledger.notifications.truncate(1);
             history.deliveries.truncate(2);
         };
+        of_an_alarm_after_an_end_that_was_judged_again_after_it_is_not: NOTHING, |history| {
+            history.faults.push(rollback(15.2, 30.2, 30.4));
+            let ends = 16..31;
+            for fire in history.ledger.fires.iter_mut().filter(|fire| fire.alert == "orders") {
+                if ends.contains(&((fire.scheduled_for - at(0.0)) / SECOND)) {
+                    fire.finished_at = Some(at(41.0));
+                }
+            }
+            history.ledger.notifications.truncate(1);
+            history.deliveries.truncate(2);
+        };
         of_an_alarm_after_an_end_that_is_on_record_is_lost_in_spite_of_a_rollback: LOST, |history| {
             history.faults.push(rollback(28.2, 30.2, 30.4));
             history.deliveries.truncate(2);

@@ -50,8 +50,14 @@ fn is_recorded(history: &History, told: &Told<'_>, news: News, signal: &Signal) 
 fn is_still_on(history: &History, disturbances: &Disturbances<'_>, signal: &Signal) -> bool {
     let before = history.signals.iter().rfind(|one| one.alert == signal.alert && one.set_before < signal.set_before);
     let Some(end) = before.filter(|_| signal.status == "ALERT") else { return false };
+    // What was judged again only after the cluster had seen this alarm came too late to end the one before.
+    let in_time = |execution: &Execution| {
+        let fire = history.ledger.fires.iter().find(|fire| fire.execution_id == execution.id);
+        fire.and_then(|fire| fire.finished_at) <= signal.followed_at.or(Some(i64::MAX))
+    };
     let on_record = history.ledger.executions.iter().any(|execution| {
-        execution.alert == end.alert && execution.status == end.status && execution.value == Some(end.value)
+        let says_so = execution.status == end.status && execution.value == Some(end.value);
+        execution.alert == end.alert && says_so && in_time(execution)
     });
     disturbances.rolled_back(end.set_before, signal.set_before) && !on_record
 }
