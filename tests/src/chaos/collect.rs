@@ -1,5 +1,5 @@
-//! Reads what happened into a [`History`]: the ledger, what leaders wrote, what ran at the target, what arrived at the
-//! receiver. Plain SQL, sharing no code with what is judged.
+//! Reads what happened into a [`History`](history::History): the ledger, what leaders wrote, what ran at the target, what
+//! arrived at the receiver. Plain SQL, sharing no code with what is judged.
 
 use std::collections::HashMap;
 
