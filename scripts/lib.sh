@@ -95,6 +95,13 @@ need_postgres() {
     postgres_bin >/dev/null || die "PostgreSQL $POSTGRESQL_MAJOR was installed, but its server programs were not found"
 }
 
+# The library that fakes a process's wall clock, for the chaos run.
+need_faketime() {
+    compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null && return
+    apt_install faketime
+    compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || die "faketime was installed, but its library was not found"
+}
+
 # Servers are not on everybody's path.
 have_mariadb() {
     have mariadb-install-db && { have mariadbd || [[ -x /usr/sbin/mariadbd ]]; }

@@ -30,7 +30,8 @@ pub enum Role {
 }
 
 impl Role {
-    fn name(self) -> &'static str {
+    /// As in the names of programs and members.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Coordinator => "coordinator",
             Self::Worker => "worker",

@@ -1,11 +1,12 @@
 //! The harness of the road tests: real servers and real processes, each owned by the test that started it.
 //!
-//! Servers: [`nats`], [`postgres`], [`mariadb`], [`sink`] (a receiver of webhooks), [`smtp`] (a mail server),
+//! Servers: [`nats`], [`nats_cluster`], [`postgres`], [`mariadb`], [`sink`] (a receiver of webhooks), [`smtp`] (a mail server),
 //! [`target`] (a database that alerts query), [`mod@prometheus`], with [`certificates`] of their own.
 //! Processes: [`programs`] finds them, [`process`] starts and ends them, [`cluster`] runs a whole installation with a
 //! [`configuration`]; [`scene`] is the whole of it.
 //! Notifiers' parts without a cluster: [`mod@bench`], [`sending`].
 //! Between them: [`proxy`], which cuts and slows connections.
+//! All of it at once: [`chaos`], and the checker of what came of it.
 //! Assertions: [`ledger`] reads the state database in plain SQL, [`stamps`] who wrote it in which order; [`eventually`]
 //! polls with a deadline, [`wall_clock`] tells the time, [`memory`] how much a process has. [`ports`] are what servers
 //! listen on.
@@ -14,6 +15,7 @@
 
 pub mod bench;
 pub mod certificates;
+pub mod chaos;
 pub mod cluster;
 pub mod configuration;
 pub mod eventually;
@@ -21,6 +23,7 @@ pub mod ledger;
 pub mod mariadb;
 pub mod memory;
 pub mod nats;
+pub mod nats_cluster;
 pub mod ports;
 pub mod postgres;
 pub mod process;

@@ -29,6 +29,8 @@ pub struct Postgres {
 /// One statement that the server ran for a database whose statements are logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement {
+    /// When it began, in microseconds since the Unix epoch; the server tells milliseconds.
+    pub at: i64,
     /// The server process, one for each connection.
     pub pid: String,
     /// What the session called itself when the statement ran.
@@ -84,6 +86,11 @@ impl Postgres {
     /// The logged statements, in the order in which they began.
     pub fn statements(&self) -> Result<Vec<Statement>> {
         Ok(parse_log(&std::fs::read_to_string(&self.launch.log)?))
+    }
+
+    /// Where it logs.
+    pub fn log_file(&self) -> &Path {
+        &self.launch.log
     }
 
     /// A pool of this test's own on one database.
@@ -174,7 +181,7 @@ fn arguments(data: &Path, port: u16) -> Vec<OsString> {
         "fsync=off".to_owned(),
         "synchronous_commit=on".to_owned(),
         "full_page_writes=off".to_owned(),
-        "log_line_prefix=|%p|%a|%d|".to_owned(),
+        "log_line_prefix=|%p|%n|%a|%d|".to_owned(),
         "log_error_verbosity=terse".to_owned(),
         "log_min_messages=log".to_owned(),
     ] {
@@ -211,7 +218,7 @@ async fn initdb(directory: &Path, data: &Path, user: Option<&str>) -> Result<()>
     Ok(())
 }
 
-/// Reads statements out of the server's log: `|pid|application|database|LOG:  execute name: text`, where further
+/// Reads statements out of the server's log: `|pid|time|application|database|LOG:  execute name: text`, where further
 /// lines of a text begin with a tab.
 fn parse_log(log: &str) -> Vec<Statement> {
     let mut statements: Vec<Statement> = Vec::new();
@@ -232,14 +239,17 @@ fn parse_log(log: &str) -> Vec<Statement> {
 }
 
 fn parse_line(line: &str) -> Option<Statement> {
-    let mut fields = line.strip_prefix('|')?.splitn(4, '|');
-    let (pid, application_name, database, rest) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+    let mut fields = line.strip_prefix('|')?.splitn(5, '|');
+    let (pid, at, application_name) = (fields.next()?, fields.next()?, fields.next()?);
+    let (database, rest) = (fields.next()?, fields.next()?);
     let message = rest.strip_prefix("LOG:  ")?;
     let text = match message.strip_prefix("statement: ") {
         Some(text) => text,
         None => message.strip_prefix("execute ")?.split_once(": ")?.1,
     };
+    let (seconds, milliseconds) = at.split_once('.')?;
     Some(Statement {
+        at: (seconds.parse::<i64>().ok()? * 1_000 + milliseconds.parse::<i64>().ok()?) * 1_000,
         pid: pid.to_owned(),
         application_name: application_name.to_owned(),
         database: database.to_owned(),
@@ -253,15 +263,15 @@ mod tests {
 
     #[test]
     fn the_log_gives_back_what_was_run_by_whom() {
-        let log = "|7||| LOG:  starting\n\
-            |8|sqlsentinel x|shop|LOG:  execute sqlx_s_1: SELECT 1\n\t, 2\n\
-            |8|sqlsentinel x|shop|DETAIL:  parameters: $1 = '5'\n\
-            |8||shop|LOG:  statement: ROLLBACK\n\
-            |8||shop|ERROR:  no: such thing\n\t it says\n";
+        let log = "|7|1800000000.000||| LOG:  starting\n\
+            |8|1800000000.042|sqlsentinel x|shop|LOG:  execute sqlx_s_1: SELECT 1\n\t, 2\n\
+            |8|1800000000.042|sqlsentinel x|shop|DETAIL:  parameters: $1 = '5'\n\
+            |8|1800000000.043||shop|LOG:  statement: ROLLBACK\n\
+            |8|1800000000.043||shop|ERROR:  no: such thing\n\t it says\n";
         let statements = parse_log(log);
         assert_eq!(statements.iter().map(|s| s.text.as_str()).collect::<Vec<_>>(), ["SELECT 1\n, 2", "ROLLBACK"]);
         assert_eq!((statements[0].application_name.as_str(), statements[0].pid.as_str()), ("sqlsentinel x", "8"));
-        assert_eq!(statements[0].database, "shop");
+        assert_eq!((statements[0].database.as_str(), statements[0].at), ("shop", 1_800_000_000_042_000));
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -20,10 +21,16 @@ use rustix::process::{Pid, kill_process};
 
 use crate::eventually::{SOON, eventually};
 
-/// No process lives longer than this, whatever its test does.
-const LIFE: Duration = Duration::from_secs(300);
+/// No process lives longer than this, whatever its test does; in seconds.
+static LIFE: AtomicU64 = AtomicU64::new(300);
 /// How long a process may take to end by its own signal before it is killed.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Sets how long a process may live, whatever its test does: 300 s unless this is called. It holds for the whole test
+/// process, also for what has been started already.
+pub fn live_at_most(limit: Duration) {
+    LIFE.store(limit.as_secs(), Ordering::Relaxed);
+}
 
 /// What to start, and how.
 #[derive(Clone, Debug)]
@@ -240,7 +247,7 @@ fn serve(incoming: &Receiver<Request>) {
 /// Ends a process whose life is over; says whether it still has to be watched.
 fn within_life(began: Instant, child: &Weak<Mutex<Child>>) -> bool {
     let Some(child) = child.upgrade() else { return false };
-    if began.elapsed() < LIFE {
+    if began.elapsed().as_secs() < LIFE.load(Ordering::Relaxed) {
         return true;
     }
     // It may have ended just now; a killed child is reaped by its owner.

@@ -12,9 +12,10 @@ pub fn root() -> PathBuf {
 
 /// A program of this workspace, as `./scripts/test` (or `cargo build --workspace`) built it.
 pub fn ours(name: &str) -> Result<PathBuf> {
-    // The running test is `target/<profile>/deps/<test>-<hash>`; programs lie beside `deps`.
+    // The running test is `target/<profile>/deps/<test>-<hash>`; programs lie beside `deps`, one of which may be running.
     let test = std::env::current_exe().context("where is the running test?")?;
-    let profile = test.ancestors().nth(2).context("the test runs outside a target folder")?;
+    let folder = test.parent().context("the test runs outside a target folder")?;
+    let profile = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
     let program = profile.join(name);
     if !program.is_file() {
         bail!("{} is not built: run ./scripts/test, or `cargo build --workspace` first", program.display());
@@ -46,6 +47,14 @@ pub fn postgres(name: &str) -> Result<PathBuf> {
         Some(program) => Ok(program),
         None => on_path(name),
     }
+}
+
+/// The library that fakes the wall clock of a process that is started with it.
+pub fn libfaketime() -> Result<PathBuf> {
+    let entries = std::fs::read_dir("/usr/lib").context("where are libraries?")?;
+    let found =
+        entries.flatten().map(|entry| entry.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.is_file());
+    found.context("libfaketime was not found: run ./scripts/test, which gets what the tests need")
 }
 
 /// A program of MariaDB: where Debian puts them (servers are not on everybody's path), or on the path.
@@ -89,6 +98,7 @@ mod tests {
         assert!(nats_server()?.is_file());
         assert!(postgres("postgres")?.is_file());
         assert!(mariadb("mariadbd")?.is_file());
+        assert!(libfaketime()?.is_file());
         Ok(())
     }
 }

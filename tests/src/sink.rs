@@ -23,6 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::eventually::{SOON, eventually};
+use crate::wall_clock;
 
 /// What the receiver does with a request, after recording it.
 #[derive(Clone, Debug)]
@@ -46,6 +47,10 @@ pub enum Answer {
 pub struct Received {
     /// When its body was complete.
     pub at: Instant,
+    /// The same on the wall clock, in microseconds since the Unix epoch.
+    pub wall: i64,
+    /// What the receiver did with it.
+    pub answer: Answer,
     /// The method.
     pub method: String,
     /// The path and query.
@@ -123,6 +128,11 @@ impl Sink {
         lock(&self.shared.received).clone()
     }
 
+    /// How many requests have arrived so far.
+    pub fn count(&self) -> usize {
+        lock(&self.shared.received).len()
+    }
+
     /// What has arrived about one alert, in order.
     pub fn about(&self, alert: &str) -> Vec<Received> {
         self.received().into_iter().filter(|request| request.text("alert_name") == alert).collect()
@@ -166,15 +176,17 @@ async fn receive(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    let queued = lock(&shared.next).pop_front();
+    let answer = queued.unwrap_or_else(|| lock(&shared.otherwise).clone());
     lock(&shared.received).push(Received {
         at: Instant::now(),
+        wall: wall_clock::now(),
+        answer: answer.clone(),
         method: method.to_string(),
         path: uri.to_string(),
         headers,
         json: serde_json::from_slice(&body).unwrap_or_default(),
     });
-    let queued = lock(&shared.next).pop_front();
-    let answer = queued.unwrap_or_else(|| lock(&shared.otherwise).clone());
     match answer {
         Answer::Status(code) => status(code).into_response(),
         Answer::StatusWithHeader(code, name, value) => (status(code), [(name, value)]).into_response(),

@@ -1,0 +1,103 @@
+//! What is told again says that it may be a repetition; an alarm has one name; and nothing is told that never was.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::disturbances::Disturbances;
+use super::super::{clock, finding};
+use super::{News, Told, versions};
+use crate::chaos::history::{Delivery, History};
+use crate::chaos::report::{Finding, Rule};
+
+pub(super) fn check(history: &History, disturbances: &Disturbances<'_>, told: &Told<'_>) -> Vec<Finding> {
+    let mut findings = unmarked(history);
+    findings.extend(second_names(history, disturbances, told));
+    findings.extend(made_up(history, disturbances, told));
+    findings
+}
+
+/// Each delivery of a notification after one that was not refused bears the mark.
+fn unmarked(history: &History) -> Vec<Finding> {
+    let (mut may_have_arrived, mut findings) = (BTreeMap::<&str, i64>::new(), Vec::new());
+    for delivery in &history.deliveries {
+        let id = delivery.notification_id.as_str();
+        if let (Some(first), false) = (may_have_arrived.get(id), delivery.possible_duplicate) {
+            let (first, again) = (clock(*first), clock(delivery.at));
+            let what = format!("{id} of {} was told at {first}, and again at {again} without the mark", delivery.alert);
+            findings.push(finding(Rule::UnmarkedDuplicate, what));
+        }
+        if !delivery.was_refused() {
+            may_have_arrived.entry(id).or_insert(delivery.at);
+        }
+    }
+    findings
+}
+
+/// One alarm is told under one id, but for repetitions that the definition wants, each in its time.
+fn second_names(history: &History, disturbances: &Disturbances<'_>, told: &Told<'_>) -> Vec<Finding> {
+    let kept: BTreeSet<&str> = history.ledger.notifications.iter().map(|row| row.id.as_str()).collect();
+    let lost: Vec<(i64, i64)> = disturbances.lost().collect();
+    let mut findings = Vec::new();
+    for ((alert, _, value), deliveries) in &told.by_news {
+        // Under which ids it arrived; not under those that a rollback has made the ledger forget.
+        let mut names: BTreeMap<&str, &Delivery> = BTreeMap::new();
+        for delivery in deliveries.iter().filter(|delivery| delivery.arrived()) {
+            let forgotten = !kept.contains(delivery.notification_id.as_str())
+                && lost.iter().any(|(after, until)| (*after..=*until).contains(&delivery.at));
+            if !forgotten {
+                names.entry(&delivery.notification_id).or_insert(delivery);
+            }
+        }
+        let (repeats, first): (Vec<&Delivery>, Vec<&Delivery>) =
+            names.into_values().partition(|delivery| delivery.kind == "repeat");
+        let what = |times: usize| format!("{alert} told value {value} under {times} ids");
+        findings.extend(first.iter().skip(1).map(|_| finding(Rule::UnmarkedDuplicate, what(first.len()))));
+        findings.extend(early_repeats(history, told, alert, first.first().copied(), &repeats));
+    }
+    findings
+}
+
+/// Repetitions that no definition wants, or that come too early after the one before.
+fn early_repeats(
+    history: &History,
+    told: &Told<'_>,
+    alert: &str,
+    first: Option<&Delivery>,
+    repeats: &[&Delivery],
+) -> Vec<Finding> {
+    let caused = |id: &str| history.ledger.notifications.iter().find(|row| row.id == id).map(|row| &row.execution_id);
+    let nominal = |delivery: &Delivery| {
+        caused(&delivery.notification_id).and_then(|id| told.executions.get(id.as_str())).map(|run| run.scheduled_for)
+    };
+    let mut moments: Vec<i64> = first.into_iter().chain(repeats.iter().copied()).filter_map(nominal).collect();
+    moments.sort_unstable();
+    let early = moments.windows(2).filter(|pair| {
+        let least = versions(history, alert, pair[0], pair[1]).filter_map(|rules| rules.repeat_us).min();
+        least.is_none_or(|least| pair[1] - pair[0] < least)
+    });
+    let what = |at: i64| format!("{alert} was repeated at {}, which no `repeat_interval` says", clock(at));
+    early.map(|pair| finding(Rule::UnmarkedDuplicate, what(pair[1]))).collect()
+}
+
+/// News of a value that the harness never set so, or of which the ledger knows nothing.
+fn made_up(history: &History, disturbances: &Disturbances<'_>, told: &Told<'_>) -> Vec<Finding> {
+    let set: BTreeSet<(&str, &str, i64)> =
+        history.signals.iter().map(|signal| (signal.alert.as_str(), signal.status.as_str(), signal.value)).collect();
+    let mut findings = Vec::new();
+    for (alert, news, value) in told.by_news.keys() {
+        let status = if *news == News::Alarm { "ALERT" } else { "OK" };
+        if !set.contains(&(alert, status, *value)) {
+            let what = format!("{alert} told {status} with value {value}, which the target never said");
+            findings.push(finding(Rule::Invented, what));
+        }
+    }
+    let kept: BTreeSet<&str> = history.ledger.notifications.iter().map(|row| row.id.as_str()).collect();
+    let mut unknown = BTreeSet::new();
+    for delivery in &history.deliveries {
+        let id = delivery.notification_id.as_str();
+        let forgotten = disturbances.rolled_back(delivery.at, delivery.at);
+        if !kept.contains(id) && !forgotten && unknown.insert(id) {
+            findings.push(finding(Rule::Invented, format!("{id} of {} is not in the ledger", delivery.alert)));
+        }
+    }
+    findings
+}
