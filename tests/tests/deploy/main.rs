@@ -1,5 +1,6 @@
 //! What is in `deploy/` works with the real programs.
 
+mod compose;
 mod nats_roles;
 mod nats_single;
 mod prometheus;
