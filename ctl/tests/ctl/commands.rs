@@ -1,6 +1,7 @@
 //! Each command that needs no cluster, as its users run it: arguments in, stdout, stderr and exit code out.
 
 use std::error::Error;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -81,6 +82,20 @@ fn validate_says_where_a_file_is_wrong_and_exits_1() -> Result {
     let ran = place.ctl(&["validate", "bad.yaml", "--output", "json"])?;
     let report: Value = serde_json::from_str(&ran.out)?;
     assert_eq!((ran.code, &report["valid"], &report["errors"][1]["line"]), (1, &json!(false), &json!(18)), "{ran:?}");
+    Ok(())
+}
+
+#[test]
+fn validate_refuses_a_file_of_a_hundred_megabytes_and_needs_no_memory_for_it() -> Result {
+    let place = place()?;
+    std::fs::File::create(place.path("huge.yaml"))?.set_len(100 << 20)?;
+    let program = place.command(&["validate", "huge.yaml"]);
+    let mut limited = Command::new("prlimit");
+    limited.arg("--data=67108864").arg(program.get_program()).args(program.get_args()).current_dir(place.path("."));
+    let ran = limited.output()?;
+    let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert_eq!(ran.status.code(), Some(1), "{ran:?}");
+    assert!(said.contains("huge.yaml: is larger than 16 MiB"), "{said}");
     Ok(())
 }
 
