@@ -202,6 +202,15 @@ impl Cluster {
         Ok(proxy)
     }
 
+    /// From its next start on, lets a member have so many megabytes of memory of its own: it is refused any more.
+    pub fn limit_memory(&mut self, name: &str, megabytes: u64) -> Result<()> {
+        let member = self.members.get_mut(name).with_context(|| format!("no member {name}"))?;
+        let program = std::mem::replace(&mut member.launch.program, PathBuf::from("prlimit"));
+        let limit = [format!("--data={}", megabytes << 20).into(), "--".into(), program.into_os_string()];
+        member.launch.args.splice(0..0, limit);
+        Ok(())
+    }
+
     /// Starts every member that is not running.
     pub fn start(&mut self) -> Result<()> {
         for name in self.names(None) {

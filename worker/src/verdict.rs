@@ -25,7 +25,7 @@ pub fn judge(answer: Answer, instance_key: &[String]) -> Verdict {
 }
 
 fn judge_one(answer: Answer) -> Verdict {
-    let Answer { mut rows, more, truncated } = answer;
+    let Answer { mut rows, more, truncated, .. } = answer;
     let verdict = match (rows.pop(), rows.is_empty() && !more) {
         (None, _) => Verdict::bare(RunStatus::NoData),
         (Some(row), true) => judge_row(row),
@@ -184,8 +184,8 @@ mod tests {
     fn several_rows_are_refused_whether_they_were_read_or_only_seen() {
         let one = row(&[("status", json!("OK"))]);
         for answer in [
-            Answer { rows: vec![one.clone()], more: true, truncated: true },
-            Answer { rows: vec![one.clone(), one.clone()], more: false, truncated: false },
+            Answer { rows: vec![one.clone()], more: true, truncated: true, ..Answer::default() },
+            Answer { rows: vec![one.clone(), one.clone()], ..Answer::default() },
         ] {
             let verdict = judge(answer, &[]);
             assert_eq!(verdict.status, RunStatus::Error);
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn a_cut_cell_marks_the_verdict() {
         let rows = vec![row(&[("status", json!("OK"))])];
-        assert!(judge(Answer { rows, more: false, truncated: true }, &[]).truncated);
+        assert!(judge(Answer { rows, truncated: true, ..Answer::default() }, &[]).truncated);
     }
 
     #[test]

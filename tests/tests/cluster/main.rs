@@ -10,6 +10,7 @@ mod hand_over;
 mod instances;
 mod judging;
 mod lanes;
+mod large_results;
 mod leadership;
 mod lease;
 mod notifiers;

@@ -385,6 +385,27 @@ async fn a_large_cell_is_cut_at_the_server_and_the_others_are_kept() -> Result<(
 }
 
 #[tokio::test]
+async fn what_exceeds_the_bytes_of_an_answer_is_cut_in_the_first_row_and_left_at_the_server_after_it() -> Result<()> {
+    let scene = Scene::set(2).await?;
+    let columns: Vec<String> = (0..50).map(|column| format!("repeat('é', 10000) AS c{column}")).collect();
+    let body = format!("SELECT {}, 'OK' AS status FROM generate_series(1, 1000000)", columns.join(", "));
+    let cancel = CancellationToken::new();
+    let limits = Limits { rows: 1_000, cell_bytes: 8 * 1024, bytes: 100 * 1024 };
+    let bounds = Bounds { timeout: LONG, limits: &limits, cancel: &cancel };
+    let tag = Tag { alert_name: "a", execution_id: ExecutionId::manual() };
+    let answer = scene.source.run(&GuardedQuery { leading: "", body: &body }, tag, bounds).await?;
+    assert_eq!((answer.rows.len(), answer.more, answer.too_large, answer.truncated), (1, true, true, true));
+    let names: Vec<_> = (0..50).map(|column| format!("c{column}")).chain(["status".to_owned()]).collect();
+    assert!(answer.rows[0].iter().map(|(name, _)| name).eq(&names), "in their order");
+    for (name, value) in &answer.rows[0] {
+        let text = value.as_str().with_context(|| name.clone())?;
+        let share = limits.bytes / 51;
+        assert!(name == "status" && text == "OK" || text.len() <= share && text.ends_with("… [cut]"), "{name}: {text}");
+    }
+    scene.until_running(0).await
+}
+
+#[tokio::test]
 async fn a_server_that_comes_back_is_used_again_and_one_that_is_away_is_a_connection_error() -> Result<()> {
     let mut scene = Scene::set(3).await?;
     let together = || async {

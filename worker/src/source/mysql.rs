@@ -237,6 +237,7 @@ async fn prepared_answer(
 ) -> Result<Answer, sqlx::Error> {
     let plain = statement::plain(query, tag.alert_name);
     let prepared = connection.prepare(AssertSqlSafe(plain.clone()).into_sql_str()).await?;
+    let limits = &limits.for_columns(prepared.columns().len());
     let cuts: Vec<_> = prepared.columns().iter().map(|column| cut_of(column.type_info())).collect();
     let is_cut = cuts.iter().any(|cut| *cut != Cut::Whole);
     let sql = if is_cut { statement::cut(query, tag.alert_name, &cuts, limits) } else { plain };

@@ -171,6 +171,7 @@ async fn roll_back(connection: &mut SqliteConnection) -> Result<(), Error> {
 }
 
 fn columns(row: &SqliteRow, limits: &Limits) -> Result<Row, Error> {
+    let limits = &limits.for_columns(row.len());
     let value = |index| -> Result<Value, Error> {
         let raw = row.try_get_raw(index)?;
         if raw.is_null() {
@@ -180,15 +181,19 @@ fn columns(row: &SqliteRow, limits: &Limits) -> Result<Row, Error> {
         Ok(match type_name.as_str() {
             "INTEGER" => Value::from(row.try_get_unchecked::<i64, _>(index)?),
             "REAL" => real(row.try_get_unchecked(index)?),
-            "BLOB" => {
-                let bytes: &[u8] = row.try_get_unchecked(index)?;
-                // One byte more than fits is enough to be seen as too long, at two digits a byte.
-                Value::String(format!("\\x{}", hex(&bytes[..bytes.len().min(limits.cell_bytes + 1)])))
+            "BLOB" => Value::String(format!("\\x{}", hex(beginning(row.try_get_unchecked(index)?, limits)))),
+            _ => {
+                let text = beginning(row.try_get_unchecked(index)?, limits);
+                Value::String(String::from_utf8_lossy(text).into_owned())
             }
-            _ => Value::String(String::from_utf8_lossy(row.try_get_unchecked(index)?).into_owned()),
         })
     };
     row.columns().iter().map(|column| Ok((column.name().to_owned(), value(column.ordinal())?))).collect()
+}
+
+/// Not the whole, which may have a hundred megabytes: one byte more than fits is enough to be seen as too long.
+fn beginning<'a>(bytes: &'a [u8], limits: &Limits) -> &'a [u8] {
+    &bytes[..bytes.len().min(limits.cell_bytes + 1)]
 }
 
 /// A REAL; SQLite turns NaN into NULL, and JSON has no infinity.

@@ -6,12 +6,19 @@ use serde_json::Value;
 use sqlsentinel_common::outcome::{ErrorKind, InstanceVerdict, MAX_INSTANCES, RunStatus, Verdict, instance_name};
 
 use super::judge_row;
-use crate::answer::{Answer, CUT_MARK, Row};
+use crate::answer::{Answer, CUT_MARK, MAX_BYTES, Row};
 
 /// Judges each row by itself. One row that breaks the contract breaks it for all: nothing would be known of an instance
 /// that is left out.
 pub(super) fn judge(answer: Answer, key: &[String]) -> Verdict {
-    let Answer { rows, more, truncated } = answer;
+    let Answer { rows, more, too_large, truncated, .. } = answer;
+    if too_large {
+        let message = format!(
+            "the query returned more than {} MiB: return fewer columns, shorter values, or only the rows that are wrong",
+            MAX_BYTES / (1024 * 1024)
+        );
+        return Verdict::error(ErrorKind::Limit, message);
+    }
     if more || rows.len() > MAX_INSTANCES {
         let message = format!(
             "the query returned more than {MAX_INSTANCES} rows, and each is an instance: return only those that are wrong, \
@@ -156,9 +163,12 @@ mod tests {
         let rows = |count: usize| (0..count).map(|n| row(&[("n", json!(n)), ("status", json!("OK"))])).collect();
         let all = judge(Answer { rows: rows(MAX_INSTANCES), ..Answer::default() }, &key(&["n"]));
         assert_eq!((all.status, all.instances.len()), (RunStatus::Ok, MAX_INSTANCES));
-        let over = judge(Answer { rows: rows(MAX_INSTANCES), more: true, truncated: false }, &key(&["n"]));
+        let over = judge(Answer { rows: rows(MAX_INSTANCES), more: true, ..Answer::default() }, &key(&["n"]));
         let error = over.error.unwrap();
         assert!(error.kind == ErrorKind::Limit && error.message.contains("more than 1000 rows"), "{error:?}");
+        let large = judge(Answer { rows: rows(10), more: true, too_large: true, ..Answer::default() }, &key(&["n"]));
+        let error = large.error.unwrap();
+        assert!(error.kind == ErrorKind::Limit && error.message.contains("more than 16 MiB"), "{error:?}");
     }
 
     #[test]

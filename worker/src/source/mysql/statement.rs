@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn a_query_is_sent_as_it_is_unless_a_column_may_be_long() {
         assert_eq!(plain(&QUERY, "a b*/"), "SELECT 1 -- one\n, t FROM x /* sqlsentinel:a_b__ */");
-        let limits = Limits { rows: 1, cell_bytes: 9 };
+        let limits = Limits { rows: 1, cell_bytes: 9, ..Limits::default() };
         assert_eq!(
             cut(&QUERY, "a", &[Cut::Whole, Cut::Beginning, Cut::Json, Cut::Geometry], &limits),
             "WITH sqlsentinel_answer (c0, c1, c2, c3) AS (\nSELECT 1 -- one\n, t FROM x\n) \

@@ -75,13 +75,14 @@ pub(super) fn begin(execution: ExecutionId, limit: Duration) -> String {
 /// merging the levels, which would compute each expression of the query as often as `line` is named here.
 pub(super) fn wrap(query: &GuardedQuery<'_>, alert_name: &str, limits: &Limits) -> String {
     let GuardedQuery { leading, body } = query;
-    let limit = limits.cell_bytes;
-    let (one_more, tag) = (limit + 1, as_comment(alert_name));
-    // A cut cell keeps one character more than the limit, so that it is seen to be too long and marked.
+    let (limit, bytes, tag) = (limits.cell_bytes, limits.bytes, as_comment(alert_name));
+    // A cell may have the limit's bytes, or its share of a row's. A cut one keeps one character more, so that it is seen
+    // to be too long and marked.
     format!(
         "{leading}SELECT CASE WHEN octet_length(line) <= {limit} THEN line ELSE (\
-         SELECT json_object_agg(key, CASE WHEN octet_length(value::text) <= {limit} THEN value \
-         ELSE to_json(left(value #>> '{{}}', {one_more})) END)::text FROM json_each({})) END \
+         SELECT json_object_agg(key, CASE WHEN octet_length(value::text) <= share THEN value \
+         ELSE to_json(left(value #>> '{{}}', share + 1)) END)::text FROM (\
+         SELECT key, value, LEAST({limit}, {bytes} / count(*) OVER ())::int AS share FROM json_each({})) AS cells) END \
          FROM (SELECT row_to_json(answer.*)::text AS line FROM (\n{body}\n) AS answer OFFSET 0) AS lines \
          /* sqlsentinel:{tag} */",
         with_visible_nuls("line")
