@@ -6,6 +6,8 @@
 
 mod check;
 mod engine;
+#[cfg(test)]
+mod hostile;
 mod notice;
 mod places;
 mod values;

@@ -6,8 +6,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::*;
-use crate::api::ProcessReport;
+use crate::api::{LeaderReport, ProcessReport, StepDownAnswer, StepDownRequest};
 use crate::outcome::{ErrorKind, RunError, RunStatus, Verdict};
+use crate::store::history::AlertStatus;
 
 /// RFC 3339 has four digits for a year.
 fn moment() -> impl Strategy<Value = Timestamp> {
@@ -76,6 +77,10 @@ fn read_by_all(payload: &[u8]) {
     let _ = decode::<Job>(payload);
     let _ = decode::<OutcomeMessage>(payload);
     let _ = serde_json::from_slice::<ProcessReport>(payload);
+    let _ = serde_json::from_slice::<LeaderReport>(payload);
+    let _ = serde_json::from_slice::<StepDownRequest>(payload);
+    let _ = serde_json::from_slice::<StepDownAnswer>(payload);
+    let _ = serde_json::from_slice::<Vec<AlertStatus>>(payload);
     let _ = serde_json::from_slice::<crate::alert::AlertDefinition>(payload);
 }
 

@@ -3,6 +3,7 @@
 mod audit;
 mod fires;
 mod golden;
+mod hostile;
 mod instances;
 mod judging_migration;
 mod leadership;
