@@ -204,7 +204,7 @@ fn every_variable_of_0_1_is_as_good_as_its_flag() -> Result<()> {
     assert!(validated.code == 0 && validated.out.contains("(Europe/Berlin)"), "{validated:?}");
 
     let mut command = place.command(&["daemon"]);
-    let daemon = Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+    let mut daemon = Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
     let body: Value = serde_json::from_str(&receiver.next_body()?)?;
     assert_eq!(body["alert_name"], "pulse");
     assert!(place.path("own.db").exists() && !place.path("sqlsentinel.db").exists());
@@ -213,5 +213,7 @@ fn every_variable_of_0_1_is_as_good_as_its_flag() -> Result<()> {
     let log = std::fs::read_to_string(place.path("daemon.log"))?;
     assert!(log.contains("] [WARNING] [") && log.contains("weekdays are POSIX") && !log.contains("[INFO]"), "{log}");
     daemon.signal("TERM")?;
+    // Killed at once, it would leave its nats-server behind.
+    assert!(daemon.0.wait()?.success());
     Ok(())
 }
