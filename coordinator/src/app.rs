@@ -288,9 +288,12 @@ impl Candidate {
     /// Says in the health report whom this standby sees leading, until it leads itself.
     async fn report_standby(&self, mut seen: watch::Receiver<Leader>) {
         loop {
-            let check = match &seen.borrow_and_update().holder {
-                Some(holder) => Check::healthy(format!("standby; {} leads", holder.node)),
-                None => Check::degraded("no leader seen: the state database or NATS may be away"),
+            let check = match &*seen.borrow_and_update() {
+                Leader { obstacle: Some(obstacle), .. } => {
+                    Check::unhealthy(format!("cannot campaign for the lease: {obstacle}"))
+                }
+                Leader { holder: Some(holder), .. } => Check::healthy(format!("standby; {} leads", holder.node)),
+                Leader { .. } => Check::degraded("no leader seen"),
             };
             self.process.health.report("leadership", check);
             if seen.changed().await.is_err() {

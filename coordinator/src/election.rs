@@ -23,6 +23,8 @@ const BACKOFF: Duration = Duration::from_millis(500);
 pub struct Leader {
     /// The holder of the lease; none if there was none.
     pub holder: Option<LeaseValue>,
+    /// What kept this node from looking, or from running, the last time that it tried.
+    pub obstacle: Option<String>,
 }
 
 /// One node's campaign.
@@ -58,10 +60,15 @@ impl Campaign {
         let mut watch = None;
         loop {
             match self.run_once().await {
-                Ok(Some(lease)) => return lease,
-                Ok(None) => self.wait_for_change(&mut watch).await,
+                Ok(lease) => {
+                    self.overcome();
+                    match lease {
+                        Some(lease) => return lease,
+                        None => self.wait_for_change(&mut watch).await,
+                    }
+                }
                 Err(error) => {
-                    tracing::debug!(error, "cannot campaign now");
+                    self.meet(error);
                     watch = None;
                     tokio::time::sleep(BACKOFF).await;
                 }
@@ -75,6 +82,7 @@ impl Campaign {
         loop {
             match self.key.read().await {
                 Ok(found) => {
+                    self.overcome();
                     self.note(&found);
                     if found.holder.is_some_and(|holder| holder.node != self.node) {
                         return;
@@ -82,7 +90,7 @@ impl Campaign {
                     self.wait_for_change(&mut watch).await;
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "cannot read the lease now");
+                    self.meet(error.to_string());
                     watch = None;
                     tokio::time::sleep(BACKOFF).await;
                 }
@@ -97,12 +105,15 @@ impl Campaign {
 
     /// One attempt: the lease if it was free and we were first.
     async fn run_once(&mut self) -> Result<Option<Lease>, String> {
-        let found = match self.key.read().await {
+        let read = self.key.read().await;
+        // Now that it has answered, its version is known.
+        self.bus.server_is_new_enough().map_err(|error| error.to_string())?;
+        let found = match read {
             Ok(found) => found,
-            Err(error) => {
-                // Reading fails, too, where there is no bucket yet.
-                self.bus.declare_bucket(self.replicas).await.map_err(|declare| format!("{error}; {declare}"))?;
-                return Ok(None);
+            // Reading fails, too, where there is no bucket yet.
+            Err(_) => {
+                self.bus.declare_bucket(self.replicas).await.map_err(|error| error.to_string())?;
+                self.key.read().await.map_err(|error| error.to_string())?
             }
         };
         self.note(&found);
@@ -135,6 +146,22 @@ impl Campaign {
             leader.holder.clone_from(&found.holder);
             changed
         });
+    }
+
+    /// Keeps an obstacle in mind, and tells of it once: attempts follow each other several times a second.
+    fn meet(&self, obstacle: String) {
+        self.seen.send_if_modified(|leader| {
+            let new = leader.obstacle.as_ref() != Some(&obstacle);
+            if new {
+                tracing::warn!(error = obstacle, "cannot campaign for the lease, trying on");
+                leader.obstacle = Some(obstacle);
+            }
+            new
+        });
+    }
+
+    fn overcome(&self) {
+        self.seen.send_if_modified(|leader| leader.obstacle.take().is_some());
     }
 
     /// Until the watch speaks, or it is time to look anyway: a watch that lost its node is silent for long.

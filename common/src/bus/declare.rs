@@ -20,6 +20,10 @@ const DEAD_MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 const DEAD_MAX_MESSAGES: i64 = 100_000;
 /// The broker's own default: a message id is remembered for this long.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+/// The first server whose keys have a time to live of their own: major and minor version.
+const OLDEST_SERVER: (i64, i64) = (2, 11);
+/// How the client calls what nobody answers: in most cases there is no JetStream at all.
+const NOBODY_ANSWERS: &str = "requested JetStream resource does not exist";
 
 /// What the leader keeps declared.
 #[derive(Clone, Debug)]
@@ -54,6 +58,17 @@ impl Bus {
             .await
             .map(|_| ())
             .map_err(|error| BusError::unconfirmed("the lease's bucket", describe(&error)))
+    }
+
+    /// Fails if the server that we are connected to is too old for the lease: it would store it and let it live for ever.
+    pub fn server_is_new_enough(&self) -> Result<(), BusError> {
+        let (version, (major, minor)) = (self.client.server_info().version, OLDEST_SERVER);
+        // There is none before the first connection.
+        if version.is_empty() || self.client.is_server_compatible(major, minor, 0) {
+            return Ok(());
+        }
+        let reason = format!("nats-server {version} has no keys that expire; {major}.{minor} or newer is needed");
+        Err(BusError::Refused { action: "the lease", reason })
     }
 
     /// Makes streams and consumers as they should be: creates what is missing, updates what differs. Of each source, the
@@ -140,13 +155,20 @@ fn same_stream(found: &StreamConfig, wanted: &StreamConfig) -> bool {
 }
 
 /// An error with its causes: the client's outer words alone often say nothing.
+/// An error with its causes, each said once, and what to do about the most frequent one.
 fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
         source = cause.source();
+    }
+    if text.contains(NOBODY_ANSWERS) {
+        text.push_str(" (is JetStream on, as with `nats-server -js`, and may this user use it?)");
     }
     text
 }

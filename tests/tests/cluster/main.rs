@@ -14,6 +14,7 @@ mod large_results;
 mod leadership;
 mod lease;
 mod notifiers;
+mod obstacles;
 mod planning;
 mod processes;
 mod reach;
