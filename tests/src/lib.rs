@@ -6,9 +6,9 @@
 //! [`configuration`]; [`scene`] is the whole of it.
 //! Notifiers' parts without a cluster: [`mod@bench`], [`sending`].
 //! Between them: [`proxy`], which cuts and slows connections.
-//! All of it at once: [`chaos`], and the checker of what came of it.
+//! All of it at once: [`chaos`], and the checker of what came of it; [`sizing`], and what it needs of the machine.
 //! Assertions: [`ledger`] reads the state database in plain SQL, [`stamps`] who wrote it in which order; [`eventually`]
-//! polls with a deadline, [`wall_clock`] tells the time, [`memory`] how much a process has. [`ports`] are what servers
+//! polls with a deadline, [`wall_clock`] tells the time, [`usage`] what a process uses. [`ports`] are what servers
 //! listen on.
 //!
 //! The tests themselves are in `tests/tests/`, one file a subject. `./scripts/test` builds the programs they run.
@@ -21,7 +21,6 @@ pub mod configuration;
 pub mod eventually;
 pub mod ledger;
 pub mod mariadb;
-pub mod memory;
 pub mod nats;
 pub mod nats_cluster;
 pub mod ports;
@@ -33,8 +32,10 @@ pub mod proxy;
 pub mod scene;
 pub mod sending;
 pub mod sink;
+pub mod sizing;
 pub mod smtp;
 pub mod stamps;
 pub mod stores;
 pub mod target;
+pub mod usage;
 pub mod wall_clock;

@@ -88,6 +88,11 @@ impl Postgres {
         Ok(parse_log(&std::fs::read_to_string(&self.launch.log)?))
     }
 
+    /// Its process id; none while it is stopped.
+    pub fn pid(&self) -> Option<i32> {
+        self.server.as_ref().map(Proc::pid)
+    }
+
     /// Where it logs.
     pub fn log_file(&self) -> &Path {
         &self.launch.log

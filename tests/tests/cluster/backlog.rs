@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use sqlsentinel_tests::cluster::{Plan, Role, State};
 use sqlsentinel_tests::eventually::{SOON, eventually};
-use sqlsentinel_tests::memory::{self, Memory};
 use sqlsentinel_tests::scene::Scene;
 use sqlsentinel_tests::target::Kind;
+use sqlsentinel_tests::usage::{self, Memory};
 use sqlsentinel_tests::wall_clock::SECOND;
 
 /// How many fires are due at once; `SQLSENTINEL_TEST_BACKLOG=100000` makes it as many.
@@ -107,9 +107,9 @@ async fn let_time_pass_unplanned(scene: &mut Scene, seconds: i64) -> Result<(i64
 fn memories(scene: &Scene) -> Result<BTreeMap<String, Memory>> {
     let running = scene.cluster.names(None).into_iter().filter(|name| scene.cluster.is_running(name));
     let mut memories: BTreeMap<String, Memory> = running
-        .map(|name| Ok((name.clone(), memory::of(scene.cluster.process(&name)?.pid())?)))
+        .map(|name| Ok((name.clone(), usage::memory(scene.cluster.process(&name)?.pid())?)))
         .collect::<Result<_>>()?;
-    memories.insert("nats-server".to_owned(), memory::of(scene.cluster.nats.pid().context("NATS runs")?)?);
+    memories.insert("nats-server".to_owned(), usage::memory(scene.cluster.nats.pid().context("NATS runs")?)?);
     Ok(memories)
 }
 

@@ -10,10 +10,10 @@ use anyhow::{Result, ensure};
 use sqlsentinel_tests::cluster::{Plan, State};
 use sqlsentinel_tests::eventually::eventually;
 use sqlsentinel_tests::mariadb::Mariadb;
-use sqlsentinel_tests::memory;
 use sqlsentinel_tests::postgres::Postgres;
 use sqlsentinel_tests::scene::Scene;
 use sqlsentinel_tests::target::Kind;
+use sqlsentinel_tests::usage;
 
 /// What the worker may have of memory of its own, in megabytes.
 const MEMORY: u64 = 512;
@@ -111,7 +111,7 @@ async fn answers_cost_nothing_else(url: &str, queries: &[(&str, &str)], cell: &s
     }
     scene.cluster.all_alive()?;
     scene.until_more("calm", "OK", 3).await?;
-    let memory = memory::of(scene.cluster.process("worker-1")?.pid())?;
+    let memory = usage::memory(scene.cluster.process("worker-1")?.pid())?;
     println!("the worker had at most {} MB", memory.most);
     ensure!(memory.most < MEMORY, "{memory:?}");
     scene.cluster.all_alive()
