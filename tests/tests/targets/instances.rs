@@ -1,18 +1,14 @@
 //! Answers with several rows from each kind of target database: every row arrives, up to as many as there may be.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use serde_json::json;
-use sqlsentinel_common::alert::{QueryOptions, SourceName};
-use sqlsentinel_common::config::normalise_database_url;
-use sqlsentinel_common::ids::ExecutionId;
+use sqlsentinel_common::alert::QueryOptions;
 use sqlsentinel_common::outcome::{ErrorKind, MAX_INSTANCES, RunStatus, Verdict};
 use sqlsentinel_tests::mariadb::Mariadb;
 use sqlsentinel_tests::postgres::Postgres;
-use sqlsentinel_worker::run::{Run, run_once};
 use sqlsentinel_worker::source::Source;
-use tokio_util::sync::CancellationToken;
+
+use crate::ask::{run_with, source};
 
 /// What each database makes numbers from 1 to `COUNT` of.
 const RECURSIVE: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < COUNT)";
@@ -24,21 +20,13 @@ struct Asked {
 
 impl Asked {
     fn at(url: &str) -> Result<Self> {
-        let source = Source::open(SourceName::default_source(), &normalise_database_url(url)?, 1)?;
         let options =
             QueryOptions { instance_key: vec!["region".to_owned(), "N".to_owned()], ..QueryOptions::default() };
-        Ok(Self { source, options })
+        Ok(Self { source: source(url, 1)?, options })
     }
 
     async fn run(&self, query: &str) -> Result<Verdict> {
-        let run = Run {
-            alert_name: "regions",
-            execution_id: ExecutionId::manual(),
-            query,
-            options: &self.options,
-            timeout: Duration::from_secs(60),
-        };
-        Ok(run_once(&self.source, &run, &CancellationToken::new()).await?)
+        run_with(&self.source, query, &self.options).await
     }
 
     /// A row for each number, of which every hundredth is wrong.

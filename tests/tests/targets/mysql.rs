@@ -5,22 +5,20 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use sqlsentinel_common::alert::{QueryOptions, SourceName};
-use sqlsentinel_common::config::normalise_database_url;
+use sqlsentinel_common::alert::QueryOptions;
 use sqlsentinel_common::ids::ExecutionId;
 use sqlsentinel_common::outcome::{ErrorKind, RunStatus, Verdict};
 use sqlsentinel_tests::eventually::{SOON, eventually};
 use sqlsentinel_tests::mariadb::Mariadb;
-use sqlsentinel_worker::answer::{Answer, Limits};
-use sqlsentinel_worker::guard::GuardedQuery;
+use sqlsentinel_worker::answer::Limits;
 use sqlsentinel_worker::role;
-use sqlsentinel_worker::run::{Cancelled, Run, run_once};
-use sqlsentinel_worker::source::{Bounds, Source, SourceError, Tag};
+use sqlsentinel_worker::run::Cancelled;
+use sqlsentinel_worker::source::{Source, SourceError};
 use sqlx::{AssertSqlSafe, Executor, MySqlPool};
 use tokio_util::sync::CancellationToken;
 
-/// Longer than any test may take: a run that ends by this one has not been ended by what the test is about.
-const LONG: Duration = Duration::from_secs(120);
+use crate::ask::{self, LONG, error_of, past_the_guard, past_the_guard_within, run_at, run_with, source};
+
 const OK: &str = "SELECT 'OK' AS status";
 
 struct Scene {
@@ -42,23 +40,7 @@ impl Scene {
     }
 
     async fn run(&self, query: &str, timeout: Duration) -> Result<Verdict, Cancelled> {
-        self.run_until(query, timeout, &CancellationToken::new()).await
-    }
-
-    async fn run_until(
-        &self,
-        query: &str,
-        timeout: Duration,
-        cancel: &CancellationToken,
-    ) -> Result<Verdict, Cancelled> {
-        let run = Run {
-            alert_name: "daily revenue",
-            execution_id: ExecutionId::manual(),
-            query,
-            options: &QueryOptions::default(),
-            timeout,
-        };
-        run_once(&self.source, &run, cancel).await
+        ask::run(&self.source, query, timeout, &CancellationToken::new()).await
     }
 
     /// Runs statements of the test's own in one session without strictness, which would refuse zero dates.
@@ -69,14 +51,6 @@ impl Scene {
             session.execute(sqlx::raw_sql(AssertSqlSafe(*statement))).await?;
         }
         Ok(())
-    }
-
-    /// Past the guard.
-    async fn run_unguarded(&self, body: &str) -> Result<Answer, SourceError> {
-        let cancel = CancellationToken::new();
-        let bounds = Bounds { timeout: LONG, limits: &Limits::default(), cancel: &cancel };
-        let tag = Tag { alert_name: "a", execution_id: ExecutionId::manual() };
-        self.source.run(&GuardedQuery { leading: "", body }, tag, bounds).await
     }
 
     /// How many sessions are in the middle of a statement that mentions an alert.
@@ -97,15 +71,6 @@ impl Scene {
         let statements = self.server.statements().await?;
         Ok(statements.into_iter().filter(|text| text.contains(containing) && !text.contains("general_log")).collect())
     }
-}
-
-fn source(url: &str, connections: usize) -> Result<Source> {
-    Ok(Source::open(SourceName::default_source(), &normalise_database_url(url)?, connections)?)
-}
-
-fn error_of(verdict: &Verdict) -> Result<(ErrorKind, &str)> {
-    let error = verdict.error.as_ref().with_context(|| format!("no error: {verdict:?}"))?;
-    Ok((error.kind, &error.message))
 }
 
 fn shown(verdict: &Verdict, column: &str) -> Option<String> {
@@ -342,9 +307,7 @@ async fn what_only_mariadb_can_parse_runs_where_the_alert_allows_it() -> Result<
         let verdict = scene.run(query, LONG).await?;
         let (kind, message) = error_of(&verdict)?;
         assert!(kind == ErrorKind::Refused && message.contains("allow_unparsed: true"), "{query}: {message}");
-        let execution_id = ExecutionId::manual();
-        let run = Run { alert_name: "a", execution_id, query, options: &allowing, timeout: LONG };
-        let verdict = run_once(&scene.source, &run, &CancellationToken::new()).await?;
+        let verdict = run_with(&scene.source, query, &allowing).await?;
         assert_eq!(verdict, Verdict::bare(RunStatus::Ok), "{query}");
     }
     Ok(())
@@ -441,7 +404,7 @@ async fn a_statement_that_writes_is_refused_by_the_guard_and_by_the_database_whi
         "SELECT 1) SELECT 1; COMMIT; DELETE FROM orders",
         "SELECT 'x' FROM orders FOR UPDATE",
     ] {
-        let refused = scene.run_unguarded(body).await;
+        let refused = past_the_guard(&scene.source, body).await;
         assert!(matches!(refused, Err(SourceError::Query(_) | SourceError::Refused(_))), "{body}: {refused:?}");
     }
     let left: (i64, i64, i64) = sqlx::query_as(
@@ -487,27 +450,16 @@ async fn an_account_that_could_write_is_named_with_the_grant_and_one_that_reads_
 
     // Grants of an active role count.
     let member = scene.server.url("target").replace("root@", "member@");
-    let verdict = verdict_of(&member, "SELECT 'OK' AS status").await?;
+    let verdict = run_at(&member, "SELECT 'OK' AS status").await?;
     assert_eq!(verdict.error, None, "{verdict:?}");
     assert_eq!(of("member").await?.could_write.as_deref(), Some("it has DELETE on `target`.*"));
 
     // What the account may not read is refused, and the connection is not blamed.
     let stranger = scene.server.url("").replace("root@", "stranger@");
-    let verdict = verdict_of(&stranger, "SELECT 'OK' AS status FROM target.orders").await?;
+    let verdict = run_at(&stranger, "SELECT 'OK' AS status FROM target.orders").await?;
     let (kind, message) = error_of(&verdict)?;
     assert!(kind == ErrorKind::Refused && message.contains("1142"), "{message}");
     Ok(())
-}
-
-async fn verdict_of(url: &str, query: &str) -> Result<Verdict> {
-    let run = Run {
-        alert_name: "a",
-        execution_id: ExecutionId::manual(),
-        query,
-        options: &QueryOptions::default(),
-        timeout: LONG,
-    };
-    Ok(run_once(&source(url, 1)?, &run, &CancellationToken::new()).await?)
 }
 
 #[tokio::test]
@@ -528,12 +480,10 @@ async fn a_query_that_takes_too_long_is_gone_from_the_server_and_its_place_is_fr
 #[tokio::test]
 async fn a_query_that_lifts_the_servers_time_out_is_cancelled_from_here() -> Result<()> {
     let scene = Scene::set(1).await?;
-    let cancel = CancellationToken::new();
-    let bounds = Bounds { timeout: Duration::from_millis(300), limits: &Limits::default(), cancel: &cancel };
-    let tag = Tag { alert_name: "a", execution_id: ExecutionId::manual() };
+    let timeout = Duration::from_millis(300);
     let body = "SET STATEMENT max_statement_time = 0 FOR SELECT SLEEP(600)";
-    let ended = scene.source.run(&GuardedQuery { leading: "", body }, tag, bounds).await;
-    assert_eq!(ended, Err(SourceError::Timeout(Duration::from_millis(300))));
+    let ended = past_the_guard_within(&scene.source, body, timeout, &Limits::default()).await;
+    assert_eq!(ended, Err(SourceError::Timeout(timeout)));
     scene.until_running(0).await?;
     assert_eq!(scene.logged("KILL QUERY").await?.len(), 1);
     Ok(())
@@ -543,7 +493,7 @@ async fn a_query_that_lifts_the_servers_time_out_is_cancelled_from_here() -> Res
 async fn a_cancelled_run_is_cancelled_at_the_server_before_it_returns() -> Result<()> {
     let scene = Scene::set(1).await?;
     let cancel = CancellationToken::new();
-    let run = scene.run_until("SELECT 'OK' AS status, SLEEP(600)", LONG, &cancel);
+    let run = ask::run(&scene.source, "SELECT 'OK' AS status, SLEEP(600)", LONG, &cancel);
     let cancelling = async {
         scene.until_running(1).await?;
         cancel.cancel();
@@ -666,7 +616,7 @@ async fn no_error_shows_a_password() -> Result<()> {
         (&scene.server.url("target").replace("root@", "unknown:canary1@"), OK),
         (&scene.server.url("").replace("root@", "known:canary1@"), "SELECT canary1 AS status"),
     ] {
-        let verdict = verdict_of(url, query).await?;
+        let verdict = run_at(url, query).await?;
         let (_, message) = error_of(&verdict)?;
         assert!(!message.contains("canary1"), "{message}");
     }
@@ -677,9 +627,9 @@ async fn no_error_shows_a_password() -> Result<()> {
 async fn a_url_that_asks_for_tls_gets_no_plain_connection() -> Result<()> {
     let scene = Scene::set(1).await?;
     let url = scene.server.url("target");
-    assert_eq!(verdict_of(&url, OK).await?, Verdict::bare(RunStatus::Ok), "this server has no TLS");
+    assert_eq!(run_at(&url, OK).await?, Verdict::bare(RunStatus::Ok), "this server has no TLS");
     for parameter in ["ssl-mode=REQUIRED", "ssl_ca=/etc/ssl/certs/ca-certificates.crt"] {
-        let verdict = verdict_of(&format!("{url}?{parameter}"), OK).await?;
+        let verdict = run_at(&format!("{url}?{parameter}"), OK).await?;
         assert_eq!(error_of(&verdict)?.0, ErrorKind::Connection, "{parameter}: {verdict:?}");
     }
     Ok(())

@@ -5,21 +5,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
-use sqlsentinel_common::alert::{QueryOptions, SourceName};
-use sqlsentinel_common::config::normalise_database_url;
+use sqlsentinel_common::alert::QueryOptions;
 use sqlsentinel_common::ids::ExecutionId;
 use sqlsentinel_common::outcome::{ErrorKind, RunStatus, Verdict};
 use sqlsentinel_tests::eventually::{SOON, eventually};
-use sqlsentinel_tests::postgres::Postgres;
+use sqlsentinel_tests::postgres::{Postgres, Statement};
 use sqlsentinel_worker::answer::Limits;
-use sqlsentinel_worker::guard::GuardedQuery;
-use sqlsentinel_worker::run::{Cancelled, Run, run_once};
-use sqlsentinel_worker::source::{Bounds, Source, SourceError, Tag};
+use sqlsentinel_worker::run::Cancelled;
+use sqlsentinel_worker::source::{Source, SourceError};
 use sqlx::{AssertSqlSafe, Executor, PgPool};
 use tokio_util::sync::CancellationToken;
 
-/// Longer than any test may take: a run that ends by this one has not been ended by what the test is about.
-const LONG: Duration = Duration::from_secs(120);
+use crate::ask::{self, LONG, error_of, past_the_guard, past_the_guard_within, run_at, run_with, source};
+
 const OK: &str = "SELECT 'OK' AS status";
 
 struct Scene {
@@ -38,23 +36,7 @@ impl Scene {
     }
 
     async fn run(&self, query: &str, timeout: Duration) -> Result<Verdict, Cancelled> {
-        self.run_until(query, timeout, &CancellationToken::new()).await
-    }
-
-    async fn run_until(
-        &self,
-        query: &str,
-        timeout: Duration,
-        cancel: &CancellationToken,
-    ) -> Result<Verdict, Cancelled> {
-        let run = Run {
-            alert_name: "daily revenue",
-            execution_id: ExecutionId::manual(),
-            query,
-            options: &QueryOptions::default(),
-            timeout,
-        };
-        run_once(&self.source, &run, cancel).await
+        ask::run(&self.source, query, timeout, &CancellationToken::new()).await
     }
 
     /// How many of the worker's sessions are in the middle of something at the server.
@@ -69,19 +51,19 @@ impl Scene {
         Ok(())
     }
 
+    /// Waits until the server has begun a statement that contains this.
+    async fn until_logged(&self, containing: &str) -> Result<()> {
+        let statements = || async { self.server.statements() };
+        let begun =
+            |statements: &Vec<Statement>| statements.iter().any(|statement| statement.text.contains(containing));
+        eventually(&format!("{containing} begins"), SOON, statements, begun).await?;
+        Ok(())
+    }
+
     async fn sessions(&self) -> Result<i64> {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'target' AND query LIKE '%sqlsentinel%' AND pid <> pg_backend_pid()";
         Ok(sqlx::query_scalar(sql).fetch_one(&self.pool).await?)
     }
-}
-
-fn source(url: &str, connections: usize) -> Result<Source> {
-    Ok(Source::open(SourceName::default_source(), &normalise_database_url(url)?, connections)?)
-}
-
-fn error_of(verdict: &Verdict) -> Result<(ErrorKind, &str)> {
-    let error = verdict.error.as_ref().with_context(|| format!("no error: {verdict:?}"))?;
-    Ok((error.kind, &error.message))
 }
 
 #[tokio::test]
@@ -192,7 +174,6 @@ async fn queries_of_every_shape_keep_their_meaning() -> Result<()> {
 async fn what_only_postgresql_can_parse_runs_where_the_alert_allows_it() -> Result<()> {
     let scene = Scene::set(1).await?;
     let allowing = QueryOptions { allow_unparsed: true, ..QueryOptions::default() };
-    let cancel = CancellationToken::new();
     for query in [
         "SELECT CASE WHEN '<a/>'::xml IS DOCUMENT THEN 'OK' END AS status",
         "SELECT 'OK' AS status FROM ROWS FROM (generate_series(1, 1), generate_series(1, 1)) AS t(a, b) ;",
@@ -202,17 +183,16 @@ async fn what_only_postgresql_can_parse_runs_where_the_alert_allows_it() -> Resu
         let verdict = scene.run(query, LONG).await?;
         let (kind, message) = error_of(&verdict)?;
         assert!(kind == ErrorKind::Refused && message.contains("allow_unparsed: true"), "{query}: {message}");
-        let execution_id = ExecutionId::manual();
-        let run = Run { alert_name: "a", execution_id, query, options: &allowing, timeout: LONG };
-        assert_eq!(run_once(&scene.source, &run, &cancel).await?, Verdict::bare(RunStatus::Ok), "{query}");
+        assert_eq!(run_with(&scene.source, query, &allowing).await?, Verdict::bare(RunStatus::Ok), "{query}");
     }
     // A mistake is the database's to find then.
-    let query = "SELEKT 'OK' AS status";
-    let run = Run { alert_name: "a", execution_id: ExecutionId::manual(), query, options: &allowing, timeout: LONG };
-    assert_eq!(error_of(&run_once(&scene.source, &run, &cancel).await?)?.0, ErrorKind::Refused);
-    let query = "SELECT 'OK' AS status FROM ROWS FROM (missing()) AS t(a)";
-    let run = Run { query, ..run };
-    assert_eq!(error_of(&run_once(&scene.source, &run, &cancel).await?)?.0, ErrorKind::Query);
+    let mistakes = [
+        ("SELEKT 'OK' AS status", ErrorKind::Refused),
+        ("SELECT 'OK' AS status FROM ROWS FROM (missing()) AS t(a)", ErrorKind::Query),
+    ];
+    for (query, kind) in mistakes {
+        assert_eq!(error_of(&run_with(&scene.source, query, &allowing).await?)?.0, kind, "{query}");
+    }
     Ok(())
 }
 
@@ -253,13 +233,10 @@ async fn a_run_shows_who_it_is_and_leaves_its_session_as_it_was() -> Result<()> 
     assert!(app.starts_with("sqlsentinel ") && app.parse::<ExecutionId>().is_err() && app.len() == 48, "{app}");
     assert!(last_query(&scene, "AS app")?.ends_with("/* sqlsentinel:daily_revenue */"));
 
-    let cancel = CancellationToken::new();
-    let bounds = Bounds { timeout: LONG, limits: &Limits::default(), cancel: &cancel };
-    let tag = Tag { alert_name: "a", execution_id: ExecutionId::manual() };
-    // Past the guard: `SET LOCAL` from the run before must be gone.
+    // `SET LOCAL` from the run before must be gone.
     let body = "SELECT current_setting('transaction_read_only') AS ro, pg_backend_pid() AS pid";
-    let first = scene.source.run(&GuardedQuery { leading: "", body }, tag, bounds).await?;
-    let second = scene.source.run(&GuardedQuery { leading: "", body }, tag, bounds).await?;
+    let first = past_the_guard(&scene.source, body).await?;
+    let second = past_the_guard(&scene.source, body).await?;
     assert_eq!(first, second, "the same connection serves both");
     assert_eq!(first.rows[0][0].1, Value::from("on"));
     assert_eq!(scene.running().await?, 0);
@@ -277,30 +254,20 @@ async fn a_statement_that_writes_is_refused_by_the_guard_and_by_the_database() -
         let verdict = scene.run(query, LONG).await?;
         assert_eq!(error_of(&verdict)?.0, ErrorKind::Refused, "{query}: {verdict:?}");
     }
-    let cancel = CancellationToken::new();
-    let bounds = Bounds { timeout: LONG, limits: &Limits::default(), cancel: &cancel };
-    let tag = Tag { alert_name: "a", execution_id: ExecutionId::manual() };
     for body in [
         "DELETE FROM orders RETURNING *",
         "SELECT 1) AS a; COMMIT; DELETE FROM orders; SELECT (1",
         "SELECT 1; DELETE FROM orders",
         "WITH x AS (DELETE FROM orders RETURNING *) SELECT * FROM x",
     ] {
-        let refused = scene.source.run(&GuardedQuery { leading: "", body }, tag, bounds).await;
+        let refused = past_the_guard(&scene.source, body).await;
         assert!(matches!(refused, Err(SourceError::Query(_) | SourceError::Refused(_))), "{body}: {refused:?}");
     }
     let left: i64 = sqlx::query_scalar("SELECT count(*) FROM orders").fetch_one(&scene.pool).await?;
     assert_eq!(left, 1);
     scene.pool.execute("CREATE ROLE stranger LOGIN").await?;
-    let stranger = source(&scene.server.url("target").replace("postgres@", "stranger@"), 1)?;
-    let run = Run {
-        alert_name: "a",
-        execution_id: ExecutionId::manual(),
-        query: "SELECT 'OK' AS status FROM orders",
-        options: &QueryOptions::default(),
-        timeout: LONG,
-    };
-    let verdict = run_once(&stranger, &run, &cancel).await?;
+    let stranger = scene.server.url("target").replace("postgres@", "stranger@");
+    let verdict = run_at(&stranger, "SELECT 'OK' AS status FROM orders").await?;
     assert_eq!(error_of(&verdict)?.0, ErrorKind::Refused, "{verdict:?}");
     Ok(())
 }
@@ -320,9 +287,10 @@ async fn a_cancelled_run_is_cancelled_at_the_server_before_it_returns() -> Resul
     let scene = Scene::set(1).await?;
     scene.server.log_statements("target").await?;
     let cancel = CancellationToken::new();
-    let run = scene.run_until("SELECT 'OK' AS status, pg_sleep(600)", LONG, &cancel);
+    let run = ask::run(&scene.source, "SELECT 'OK' AS status, pg_sleep(600)", LONG, &cancel);
     let cancelling = async {
-        scene.until_running(1).await?;
+        // A session is busy before the query itself is there.
+        scene.until_logged("pg_sleep(600)").await?;
         cancel.cancel();
         anyhow::Ok(())
     };
@@ -389,11 +357,8 @@ async fn what_exceeds_the_bytes_of_an_answer_is_cut_in_the_first_row_and_left_at
     let scene = Scene::set(2).await?;
     let columns: Vec<String> = (0..50).map(|column| format!("repeat('é', 10000) AS c{column}")).collect();
     let body = format!("SELECT {}, 'OK' AS status FROM generate_series(1, 1000000)", columns.join(", "));
-    let cancel = CancellationToken::new();
     let limits = Limits { rows: 1_000, cell_bytes: 8 * 1024, bytes: 100 * 1024 };
-    let bounds = Bounds { timeout: LONG, limits: &limits, cancel: &cancel };
-    let tag = Tag { alert_name: "a", execution_id: ExecutionId::manual() };
-    let answer = scene.source.run(&GuardedQuery { leading: "", body: &body }, tag, bounds).await?;
+    let answer = past_the_guard_within(&scene.source, &body, LONG, &limits).await?;
     assert_eq!((answer.rows.len(), answer.more, answer.too_large, answer.truncated), (1, true, true, true));
     let names: Vec<_> = (0..50).map(|column| format!("c{column}")).chain(["status".to_owned()]).collect();
     assert!(answer.rows[0].iter().map(|(name, _)| name).eq(&names), "in their order");
@@ -435,20 +400,12 @@ async fn dead_connections_are_passed_over_without_costing_a_run() -> Result<()> 
 #[tokio::test]
 async fn no_error_shows_a_password() -> Result<()> {
     let scene = Scene::set(1).await?;
-    let cancel = CancellationToken::new();
     for (url, query) in [
         ("postgresql://u:canary1@127.0.0.1:1/d?canary=canary1", OK),
         (&scene.server.url("missing").replace("postgres@", "postgres:canary1@"), OK),
         (&scene.server.url("target").replace("postgres@", "postgres:canary1@"), "SELECT 'canary1'::int AS status"),
     ] {
-        let run = Run {
-            alert_name: "a",
-            execution_id: ExecutionId::manual(),
-            query,
-            options: &QueryOptions::default(),
-            timeout: LONG,
-        };
-        let verdict = run_once(&source(url, 1)?, &run, &cancel).await?;
+        let verdict = run_at(url, query).await?;
         let (_, message) = error_of(&verdict)?;
         assert!(!message.contains("canary1"), "{message}");
     }

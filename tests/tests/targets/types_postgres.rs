@@ -2,21 +2,16 @@
 //! or the run says why not, whatever the database's own settings for printing are.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
-use sqlsentinel_common::alert::{QueryOptions, SourceName};
-use sqlsentinel_common::config::normalise_database_url;
-use sqlsentinel_common::ids::ExecutionId;
+use sqlsentinel_common::alert::QueryOptions;
 use sqlsentinel_common::outcome::{RunStatus, Verdict};
 use sqlsentinel_tests::postgres::Postgres;
-use sqlsentinel_worker::run::{Run, run_once};
 use sqlsentinel_worker::source::Source;
 use sqlx::{Executor, PgPool};
-use tokio_util::sync::CancellationToken;
 
-const LONG: Duration = Duration::from_secs(120);
+use crate::ask::{run_with, source};
 
 struct Scene {
     source: Source,
@@ -29,19 +24,11 @@ impl Scene {
         let server = Postgres::start().await?;
         let url = server.create_database("target").await?;
         let pool = server.pool("target").await?;
-        let source = Source::open(SourceName::default_source(), &normalise_database_url(&url)?, 1)?;
-        Ok(Self { source, pool, _server: server })
+        Ok(Self { source: source(&url, 1)?, pool, _server: server })
     }
 
     async fn run(&self, query: &str) -> Result<Verdict> {
-        let run = Run {
-            alert_name: "a",
-            execution_id: ExecutionId::manual(),
-            query,
-            options: &QueryOptions::default(),
-            timeout: LONG,
-        };
-        Ok(run_once(&self.source, &run, &CancellationToken::new()).await?)
+        run_with(&self.source, query, &QueryOptions::default()).await
     }
 
     /// The columns of the one row of `query`, as JSON texts.

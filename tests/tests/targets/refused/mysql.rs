@@ -9,7 +9,8 @@ use sqlsentinel_worker::source::{Source, SourceError};
 use sqlx::{Executor, MySqlPool};
 use tempfile::TempDir;
 
-use super::{is_refused, past_the_guard, source};
+use super::is_refused;
+use crate::ask::{past_the_guard, source};
 
 const SCHEMA: &[&str] = &[
     "CREATE TABLE orders (id INT PRIMARY KEY, amount DECIMAL(10, 2))",
@@ -40,7 +41,7 @@ impl Scene {
         // Where a server that runs as another user could write.
         let directory = tempfile::tempdir()?;
         std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
-        Ok(Self { source: source(&url)?, pool, server, directory })
+        Ok(Self { source: source(&url, 1)?, pool, server, directory })
     }
 
     async fn dump(&self) -> Result<String> {

@@ -9,7 +9,8 @@ use sqlx::postgres::PgListener;
 use sqlx::{Executor, PgPool};
 use tempfile::TempDir;
 
-use super::{is_refused, past_the_guard, source};
+use super::is_refused;
+use crate::ask::{past_the_guard, source};
 
 const SCHEMA: &str = "
     CREATE EXTENSION dblink; CREATE EXTENSION tablefunc;
@@ -45,7 +46,7 @@ impl Scene {
         // Where a server that runs as another user could write.
         let directory = tempfile::tempdir()?;
         std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
-        Ok(Self { source: source(&url)?, pool, server, directory })
+        Ok(Self { source: source(&url, 1)?, pool, server, directory })
     }
 
     fn file(&self, name: &str) -> String {

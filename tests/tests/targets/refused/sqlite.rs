@@ -9,7 +9,8 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Executor};
 use tempfile::TempDir;
 
-use super::{is_refused, past_the_guard, source};
+use super::is_refused;
+use crate::ask::{past_the_guard, source};
 
 struct Scene {
     source: Source,
@@ -27,7 +28,7 @@ impl Scene {
             );
             writer.execute(sqlx::AssertSqlSafe(sql)).await?;
         }
-        let source = source(&format!("sqlite:///{}", directory.path().join("target.db").display()))?;
+        let source = source(&format!("sqlite:///{}", directory.path().join("target.db").display()), 1)?;
         Ok(Self { source, directory })
     }
 

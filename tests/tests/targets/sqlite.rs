@@ -5,21 +5,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use sqlsentinel_common::alert::{QueryOptions, SourceName};
-use sqlsentinel_common::config::normalise_database_url;
-use sqlsentinel_common::ids::ExecutionId;
+use sqlsentinel_common::alert::QueryOptions;
 use sqlsentinel_common::outcome::{ErrorKind, RunStatus, Verdict};
 use sqlsentinel_worker::answer::Limits;
-use sqlsentinel_worker::guard::GuardedQuery;
-use sqlsentinel_worker::run::{Cancelled, Run, run_once};
-use sqlsentinel_worker::source::{Bounds, Source, SourceError, Tag};
+use sqlsentinel_worker::run::Cancelled;
+use sqlsentinel_worker::source::{Source, SourceError};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-/// Longer than any test may take: a run that ends by this one has not been ended by what the test is about.
-const LONG: Duration = Duration::from_secs(120);
+use crate::ask::{self, LONG, past_the_guard, run_with};
+
 const ENDLESS: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) AS status FROM n";
 
 struct Scene {
@@ -38,23 +35,7 @@ impl Scene {
     }
 
     async fn run(&self, query: &str, timeout: Duration) -> Result<Verdict, Cancelled> {
-        self.run_until(query, timeout, &CancellationToken::new()).await
-    }
-
-    async fn run_until(
-        &self,
-        query: &str,
-        timeout: Duration,
-        cancel: &CancellationToken,
-    ) -> Result<Verdict, Cancelled> {
-        let run = Run {
-            alert_name: "a",
-            execution_id: ExecutionId::manual(),
-            query,
-            options: &QueryOptions::default(),
-            timeout,
-        };
-        run_once(&self.source, &run, cancel).await
+        ask::run(&self.source, query, timeout, &CancellationToken::new()).await
     }
 
     async fn rows(&self) -> Result<i64> {
@@ -64,8 +45,7 @@ impl Scene {
 }
 
 fn source(path: &Path, connections: usize) -> Result<Source> {
-    let url = normalise_database_url(&format!("sqlite:///{}", path.display()))?;
-    Ok(Source::open(SourceName::default_source(), &url, connections)?)
+    ask::source(&format!("sqlite:///{}", path.display()), connections)
 }
 
 fn error_kind(verdict: &Verdict) -> Option<ErrorKind> {
@@ -163,14 +143,8 @@ async fn a_file_in_utf_16_reads_like_any_other() -> Result<()> {
     writer
         .execute("PRAGMA encoding = 'UTF-16le'; CREATE TABLE t (a TEXT); INSERT INTO t VALUES ('é\u{1f600}')")
         .await?;
-    let run = Run {
-        alert_name: "a",
-        execution_id: ExecutionId::manual(),
-        query: "SELECT 'OK' AS status, a, (SELECT encoding FROM pragma_encoding) AS e FROM t",
-        options: &QueryOptions::default(),
-        timeout: LONG,
-    };
-    let verdict = run_once(&source(&path, 1)?, &run, &CancellationToken::new()).await?;
+    let query = "SELECT 'OK' AS status, a, (SELECT encoding FROM pragma_encoding) AS e FROM t";
+    let verdict = run_with(&source(&path, 1)?, query, &QueryOptions::default()).await?;
     assert_eq!(Value::Object(verdict.context), json!({"a": "é\u{1f600}", "e": "UTF-16le"}), "{:?}", verdict.error);
     Ok(())
 }
@@ -217,15 +191,12 @@ async fn a_statement_that_writes_is_refused_even_by_the_database_itself() -> Res
     assert_eq!(error_kind(&verdict), Some(ErrorKind::Refused));
 
     // What would happen if the guard let something through.
-    let (cancel, limits) = (CancellationToken::new(), Limits::default());
-    let bounds = Bounds { timeout: LONG, limits: &limits, cancel: &cancel };
-    let tag = Tag { alert_name: "a", execution_id: ExecutionId::manual() };
     for body in ["DELETE FROM orders", "CREATE TABLE t (a)", "PRAGMA user_version = 7"] {
-        let refused = scene.source.run(&GuardedQuery { leading: "", body }, tag, bounds).await;
+        let refused = past_the_guard(&scene.source, body).await;
         assert!(matches!(refused, Err(SourceError::Refused(_))), "{body}: {refused:?}");
     }
     let attach = format!("ATTACH DATABASE '{}' AS x", elsewhere.display());
-    let _ = scene.source.run(&GuardedQuery { leading: "", body: &attach }, tag, bounds).await;
+    let _ = past_the_guard(&scene.source, &attach).await;
     assert_eq!(scene.rows().await?, 1);
     assert!(!elsewhere.exists());
     Ok(())
@@ -248,7 +219,7 @@ async fn an_endless_query_ends_with_its_time_out_and_frees_its_place() -> Result
 async fn a_cancelled_run_has_no_verdict_and_frees_its_place() -> Result<()> {
     let scene = Scene::set(1).await?;
     let cancel = CancellationToken::new();
-    let run = scene.run_until(ENDLESS, LONG, &cancel);
+    let run = ask::run(&scene.source, ENDLESS, LONG, &cancel);
     // The run is polled first, so it is under way when it is cancelled.
     let (ended, ()) = tokio::join!(biased; run, async { cancel.cancel() });
     assert_eq!(ended, Err(Cancelled));
@@ -271,16 +242,8 @@ async fn a_file_that_is_missing_or_is_no_database_is_a_connection_error_until_it
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("late.db");
     let source = source(&path, 2)?;
-    let ask = || async {
-        let run = Run {
-            alert_name: "a",
-            execution_id: ExecutionId::manual(),
-            query: "SELECT 'OK' AS status FROM t",
-            options: &QueryOptions::default(),
-            timeout: LONG,
-        };
-        run_once(&source, &run, &CancellationToken::new()).await
-    };
+    let options = QueryOptions::default();
+    let ask = || run_with(&source, "SELECT 'OK' AS status FROM t", &options);
     assert_eq!(error_kind(&ask().await?), Some(ErrorKind::Connection));
     assert!(!path.exists());
     std::fs::write(&path, "this is no database, and long enough to be seen not to be one".repeat(100))?;
