@@ -308,10 +308,11 @@ async fn a_cancelled_run_is_cancelled_at_the_server_before_it_returns() -> Resul
 #[tokio::test]
 async fn a_run_that_is_dropped_is_ended_by_the_server() -> Result<()> {
     let scene = Scene::set(1).await?;
+    scene.server.log_statements("target").await?;
     let run = scene.run("SELECT 'OK' AS status, pg_sleep(600)", LONG);
     tokio::select! {
         ended = run => anyhow::bail!("{ended:?}"),
-        running = scene.until_running(1) => running?,
+        begun = scene.until_logged("pg_sleep(600)") => begun?,
     }
     // The future is dropped here, as it is when a process is killed.
     scene.until_running(0).await?;
