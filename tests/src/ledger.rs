@@ -4,46 +4,57 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::{AnyPool, Row};
 
 /// Statuses of fires that are still under way.
 pub const OPEN: [&str; 2] = ["WAITING", "QUEUED"];
 
-/// One row of `sqlsentinel_fires`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One row of `sqlsentinel_fires`. All moments are microseconds since the Unix epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fire {
     /// The execution's id.
     pub execution_id: String,
     /// The alert.
     pub alert: String,
-    /// The nominal time, in microseconds.
+    /// The nominal time.
     pub scheduled_for: i64,
-    /// Open, or how it ended.
+    /// Open (`WAITING`, `QUEUED`), or how it ended.
     pub status: String,
     /// Why it was skipped or expired; empty otherwise.
     pub reason: String,
-    /// The last publication's number.
+    /// After this moment its run was worth nothing.
+    pub deadline: i64,
+    /// The last publication's number; 0 if there was none.
     pub attempt: i64,
-    /// The epoch of the leader that planned it.
-    pub epoch: i64,
-    /// When it was queued for the bus, in microseconds.
+    /// When it was last queued for the bus.
     pub queued_at: Option<i64>,
     /// When it ended.
     pub finished_at: Option<i64>,
+    /// The stamp of the leader's transaction that wrote it last.
+    pub epoch: i64,
+    /// The same: the transaction's number.
+    pub seq: i64,
 }
 
 /// One row of `sqlsentinel_gaps`: fires that were accounted for together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     /// The alert.
     pub alert: String,
-    /// The first fire's nominal time, in microseconds.
+    /// The first fire covered.
     pub first: i64,
-    /// The last one's.
+    /// The last fire covered.
     pub last: i64,
-    /// How many fires it covers.
+    /// How many.
     pub fires: i64,
+    /// Why they did not run.
+    pub reason: String,
+    /// The stamp of the transaction that wrote it.
+    pub epoch: i64,
+    /// The same: its number.
+    pub seq: i64,
 }
 
 /// One row of `sqlsentinel_executions`: a finished run.
@@ -66,7 +77,7 @@ pub struct Execution {
 }
 
 /// One row of `sqlsentinel_notifications`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notification {
     /// Its id, the webhook's `Idempotency-Key`.
     pub id: String,
@@ -74,9 +85,9 @@ pub struct Notification {
     pub execution_id: String,
     /// The alert.
     pub alert: String,
-    /// What kind of news it is.
+    /// `alert`, `repeat`, `resolved`, `error`, `error_resolved` or `no_data`.
     pub kind: String,
-    /// Where it stands.
+    /// `PENDING`, `SENDING`, `SENT`, `DEAD` or `SKIPPED`.
     pub status: String,
     /// How often it was tried.
     pub attempt: i64,
@@ -131,8 +142,8 @@ impl Ledger {
     /// All fires, or those of one alert, by nominal time.
     pub async fn fires(&self, alert: Option<&str>) -> Result<Vec<Fire>> {
         self.rows(
-            "SELECT execution_id, alert_name, scheduled_for, status, COALESCE(reason, ''), \
-             CAST(attempt AS BIGINT), epoch, queued_at, finished_at FROM sqlsentinel_fires",
+            "SELECT execution_id, alert_name, scheduled_for, status, COALESCE(reason, ''), deadline, \
+             CAST(attempt AS BIGINT), queued_at, finished_at, epoch, seq FROM sqlsentinel_fires",
             "ORDER BY scheduled_for, alert_name",
             alert,
             |row| {
@@ -142,10 +153,12 @@ impl Ledger {
                     scheduled_for: row.try_get(2)?,
                     status: row.try_get(3)?,
                     reason: row.try_get(4)?,
-                    attempt: row.try_get(5)?,
-                    epoch: row.try_get(6)?,
+                    deadline: row.try_get(5)?,
+                    attempt: row.try_get(6)?,
                     queued_at: row.try_get(7)?,
                     finished_at: row.try_get(8)?,
+                    epoch: row.try_get(9)?,
+                    seq: row.try_get(10)?,
                 })
             },
         )
@@ -155,8 +168,8 @@ impl Ledger {
     /// All gaps, or those of one alert.
     pub async fn gaps(&self, alert: Option<&str>) -> Result<Vec<Gap>> {
         self.rows(
-            "SELECT alert_name, first_scheduled_for, last_scheduled_for, fires FROM sqlsentinel_gaps",
-            "ORDER BY first_scheduled_for",
+            "SELECT alert_name, first_scheduled_for, last_scheduled_for, fires, reason, epoch, seq FROM sqlsentinel_gaps",
+            "ORDER BY first_scheduled_for, alert_name",
             alert,
             |row| {
                 Ok(Gap {
@@ -164,6 +177,9 @@ impl Ledger {
                     first: row.try_get(1)?,
                     last: row.try_get(2)?,
                     fires: row.try_get(3)?,
+                    reason: row.try_get(4)?,
+                    epoch: row.try_get(5)?,
+                    seq: row.try_get(6)?,
                 })
             },
         )
@@ -197,7 +213,7 @@ impl Ledger {
         self.rows(
             "SELECT notification_id, execution_id, alert_name, kind, status, CAST(attempt AS BIGINT), \
              CAST(possible_duplicate AS BIGINT) FROM sqlsentinel_notifications",
-            "ORDER BY scheduled_for, sequence",
+            "ORDER BY scheduled_for, alert_name, sequence",
             alert,
             |row| {
                 Ok(Notification {

@@ -8,9 +8,7 @@ use serde_json::Value;
 use sqlx::postgres::PgRow;
 use sqlx::{Executor, PgPool, Row};
 
-use super::history::{
-    self, Alert, Answer, Definition, Delivery, Execution, Fire, Gap, Ledger, Notification, Run, Version, Write,
-};
+use super::history::{self, Alert, Answer, Definition, Delivery, Execution, Ledger, Run, Version, Write};
 use super::installation::Installation;
 use crate::sink::{self, Received};
 use crate::wall_clock::now;
@@ -55,89 +53,37 @@ pub async fn note_writes(pool: &PgPool) -> Result<()> {
 }
 
 /// What the state database says at the end.
-pub async fn ledger(pool: &PgPool) -> Result<Ledger> {
+async fn ledger(installation: &Installation) -> Result<Ledger> {
     Ok(Ledger {
-        fires: rows(
-            pool,
-            "SELECT execution_id, alert_name, scheduled_for, status, COALESCE(reason, ''), deadline, \
-             CAST(attempt AS BIGINT), queued_at, finished_at, epoch, seq FROM sqlsentinel_fires \
-             ORDER BY scheduled_for, alert_name",
-            |row| {
-                Ok(Fire {
-                    execution_id: row.try_get(0)?,
-                    alert: row.try_get(1)?,
-                    scheduled_for: row.try_get(2)?,
-                    status: row.try_get(3)?,
-                    reason: row.try_get(4)?,
-                    deadline: row.try_get(5)?,
-                    attempt: row.try_get(6)?,
-                    queued_at: row.try_get(7)?,
-                    finished_at: row.try_get(8)?,
-                    epoch: row.try_get(9)?,
-                    seq: row.try_get(10)?,
-                })
-            },
-        )
-        .await?,
-        gaps: rows(
-            pool,
-            "SELECT alert_name, first_scheduled_for, last_scheduled_for, fires, reason, epoch, seq \
-             FROM sqlsentinel_gaps ORDER BY first_scheduled_for, alert_name",
-            |row| {
-                Ok(Gap {
-                    alert: row.try_get(0)?,
-                    first: row.try_get(1)?,
-                    last: row.try_get(2)?,
-                    fires: row.try_get(3)?,
-                    reason: row.try_get(4)?,
-                    epoch: row.try_get(5)?,
-                    seq: row.try_get(6)?,
-                })
-            },
-        )
-        .await?,
-        executions: rows(
-            pool,
-            "SELECT id, alert_name, COALESCE(scheduled_for, 0), \
-             CAST(EXTRACT(EPOCH FROM executed_at) * 1000000 AS BIGINT), status, COALESCE(actual_value_json, ''), \
-             CAST(COALESCE(attempt, 0) AS BIGINT), CAST(COALESCE(delivery, 0) AS BIGINT) \
-             FROM sqlsentinel_executions ORDER BY scheduled_for, alert_name",
-            |row| {
-                Ok(Execution {
-                    id: row.try_get(0)?,
-                    alert: row.try_get(1)?,
-                    scheduled_for: row.try_get(2)?,
-                    executed_at: row.try_get(3)?,
-                    status: row.try_get(4)?,
-                    value: row.try_get::<String, _>(5)?.parse().ok(),
-                    attempt: row.try_get(6)?,
-                    delivery: row.try_get(7)?,
-                })
-            },
-        )
-        .await?,
-        notifications: rows(
-            pool,
-            "SELECT notification_id, execution_id, alert_name, kind, status, CAST(attempt AS BIGINT), \
-             possible_duplicate <> 0 FROM sqlsentinel_notifications ORDER BY scheduled_for, alert_name, sequence",
-            |row| {
-                Ok(Notification {
-                    id: row.try_get(0)?,
-                    execution_id: row.try_get(1)?,
-                    alert: row.try_get(2)?,
-                    kind: row.try_get(3)?,
-                    status: row.try_get(4)?,
-                    attempt: row.try_get(5)?,
-                    possible_duplicate: row.try_get(6)?,
-                })
-            },
-        )
-        .await?,
+        fires: installation.ledger.fires(None).await?,
+        gaps: installation.ledger.gaps(None).await?,
+        executions: executions(&installation.pool).await?,
+        notifications: installation.ledger.notifications(None).await?,
     })
 }
 
+async fn executions(pool: &PgPool) -> Result<Vec<Execution>> {
+    let select = "SELECT id, alert_name, COALESCE(scheduled_for, 0), \
+                  CAST(EXTRACT(EPOCH FROM executed_at) * 1000000 AS BIGINT), status, COALESCE(actual_value_json, ''), \
+                  CAST(COALESCE(attempt, 0) AS BIGINT), CAST(COALESCE(delivery, 0) AS BIGINT) \
+                  FROM sqlsentinel_executions ORDER BY scheduled_for, alert_name";
+    rows(pool, select, |row| {
+        Ok(Execution {
+            id: row.try_get(0)?,
+            alert: row.try_get(1)?,
+            scheduled_for: row.try_get(2)?,
+            executed_at: row.try_get(3)?,
+            status: row.try_get(4)?,
+            value: row.try_get::<String, _>(5)?.parse().ok(),
+            attempt: row.try_get(6)?,
+            delivery: row.try_get(7)?,
+        })
+    })
+    .await
+}
+
 /// What leaders wrote.
-pub async fn writes(pool: &PgPool) -> Result<Vec<Write>> {
+async fn writes(pool: &PgPool) -> Result<Vec<Write>> {
     let select = "SELECT at, name, key, COALESCE(epoch, 0), COALESCE(seq, 0) FROM chaos_writes ORDER BY id";
     rows(pool, select, |row| {
         Ok(Write {
@@ -152,7 +98,7 @@ pub async fn writes(pool: &PgPool) -> Result<Vec<Write>> {
 }
 
 /// Adds to each alert the versions that the ledger had in force.
-pub async fn versions(pool: &PgPool, alerts: &mut [Alert]) -> Result<()> {
+async fn versions(pool: &PgPool, alerts: &mut [Alert]) -> Result<()> {
     let select = "SELECT c.alert_name, c.valid_from, c.valid_until, d.definition FROM sqlsentinel_configs c \
                   JOIN sqlsentinel_definitions d USING (config_hash) WHERE c.valid_from IS NOT NULL \
                   ORDER BY c.valid_from";
@@ -196,7 +142,7 @@ fn definition(json: &Value) -> Definition {
 
 /// The queries of alerts that ran at the target, but for those that were under way when `ledger` was read: of fires due
 /// after `until`, and of what the ledger does not know yet.
-pub fn runs(installation: &Installation, ledger: &Ledger, until: i64) -> Result<Vec<Run>> {
+fn runs(installation: &Installation, ledger: &Ledger, until: i64) -> Result<Vec<Run>> {
     let due: HashMap<&str, i64> =
         ledger.fires.iter().map(|fire| (fire.execution_id.as_str(), fire.scheduled_for)).collect();
     let statements = installation.target_server.statements()?;
@@ -212,7 +158,7 @@ pub fn runs(installation: &Installation, ledger: &Ledger, until: i64) -> Result<
 }
 
 /// What arrived at the receiver.
-pub fn deliveries(received: Vec<Received>) -> Vec<Delivery> {
+fn deliveries(received: Vec<Received>) -> Vec<Delivery> {
     let delivery = |request: Received| Delivery {
         at: request.wall,
         notification_id: request.header("idempotency-key").to_owned(),
@@ -249,7 +195,7 @@ pub async fn under_way(pool: &PgPool, moment: i64) -> Result<Option<(i64, i64)>>
 
 /// Reads everything that is in the state database, at the target and at the receiver into `history`.
 pub async fn into(history: &mut history::History, installation: &Installation) -> Result<()> {
-    history.ledger = ledger(&installation.pool).await?;
+    history.ledger = ledger(installation).await?;
     history.writes = writes(&installation.pool).await?;
     versions(&installation.pool, &mut history.alerts).await?;
     history.runs = runs(installation, &history.ledger, history.until)?;

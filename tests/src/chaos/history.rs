@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::ledger::{Fire, Gap, Notification};
+
 /// One run, whole.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
@@ -261,52 +263,6 @@ pub struct Ledger {
     pub notifications: Vec<Notification>,
 }
 
-/// One fire.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Fire {
-    /// The execution's id.
-    pub execution_id: String,
-    /// The alert.
-    pub alert: String,
-    /// The nominal time.
-    pub scheduled_for: i64,
-    /// Open (`WAITING`, `QUEUED`), or how it ended.
-    pub status: String,
-    /// Why it was skipped or expired; empty otherwise.
-    pub reason: String,
-    /// After this moment its run was worth nothing.
-    pub deadline: i64,
-    /// The last publication's number; 0 if there was none.
-    pub attempt: i64,
-    /// When it was last queued for the bus.
-    pub queued_at: Option<i64>,
-    /// When it ended.
-    pub finished_at: Option<i64>,
-    /// The stamp of the leader's transaction that wrote it last.
-    pub epoch: i64,
-    /// The same: the transaction's number.
-    pub seq: i64,
-}
-
-/// Fires that were accounted for together.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Gap {
-    /// The alert.
-    pub alert: String,
-    /// The first fire covered.
-    pub first: i64,
-    /// The last fire covered.
-    pub last: i64,
-    /// How many.
-    pub fires: i64,
-    /// Why they did not run.
-    pub reason: String,
-    /// The stamp of the transaction that wrote it.
-    pub epoch: i64,
-    /// The same: its number.
-    pub seq: i64,
-}
-
 /// One record of a finished run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Execution {
@@ -326,25 +282,6 @@ pub struct Execution {
     pub attempt: i64,
     /// How often that publication was handed out.
     pub delivery: i64,
-}
-
-/// One row of the outbox.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Notification {
-    /// Its id.
-    pub id: String,
-    /// The execution that caused it.
-    pub execution_id: String,
-    /// The alert.
-    pub alert: String,
-    /// `alert`, `repeat`, `resolved`, `error`, `error_resolved` or `no_data`.
-    pub kind: String,
-    /// `PENDING`, `SENDING`, `SENT`, `DEAD` or `SKIPPED`.
-    pub status: String,
-    /// How often it was tried.
-    pub attempt: i64,
-    /// Whether a resend may have arrived twice.
-    pub possible_duplicate: bool,
 }
 
 /// One row that a leader wrote, as the harness's triggers saw it.

@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 use super::files::{SHARED, file_of};
 use super::schedule::Link;
 use crate::cluster::Role;
+use crate::ledger::Ledger;
 use crate::nats_cluster::{NODES, NatsCluster};
 use crate::ports;
 use crate::postgres::Postgres;
@@ -37,6 +38,8 @@ pub struct Installation {
     pub state: Mutex<Postgres>,
     /// A pool on the state database, past all proxies.
     pub pool: PgPool,
+    /// The same database, for what tests read of it.
+    pub ledger: Ledger,
     /// The database that alerts query.
     pub target: Target,
     /// Its server.
@@ -86,6 +89,7 @@ impl Installation {
             nats: Mutex::new(nats),
             state: Mutex::new(state),
             pool,
+            ledger: Ledger::open(&state_url)?,
             target,
             target_server,
             sink: Mutex::new(sink),
