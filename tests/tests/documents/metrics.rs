@@ -65,9 +65,10 @@ fn the_metrics_of_every_process_are_those_described() -> Result<()> {
 fn the_coordinators_metrics_are_those_described() -> Result<()> {
     let registry = Registry::new();
     let metrics = sqlsentinel_coordinator::metrics::Metrics::register(&registry)?;
-    for labelled in [&metrics.scheduler_job_runs, &metrics.gap_fires, &metrics.fires_expired, &metrics.purged_rows] {
+    for labelled in [&metrics.scheduler_job_runs, &metrics.purged_rows] {
         labelled.with_label_values(&["a"]).inc();
     }
+    metrics.backlog(&[], [SourceName::default_source()].iter(), Duration::ZERO);
     all_shown(&registry)?;
     assert_eq!(registered(&registry), described("Coordinator")?);
     Ok(())
