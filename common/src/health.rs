@@ -4,6 +4,7 @@
 //! snapshots out of it. The JSON shape is the Python system's: `{status, timestamp, checks: {name: {status, …}}}`.
 
 mod fetch;
+mod metrics;
 mod text;
 
 use std::collections::BTreeMap;

@@ -199,6 +199,7 @@ where
         registry: metrics::registry(component, VERSION).context("cannot register metrics")?,
         tasks: Tasks::new(settings.grace),
     };
+    process.health.register(&process.registry).context("cannot register metrics")?;
     process.health.report(LIFE, Check::unhealthy("starting"));
     let listener = match &settings.listen.address {
         Some(address) => Some(AdminListener::bind(address).await?),

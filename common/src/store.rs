@@ -3,10 +3,11 @@
 //!
 //! Input: the database's URL. Output: [`Store`] with its transactions and the cluster's clock. Who writes what:
 //! [`leadership`], [`definitions`], [`fires`], [`rescue`] and [`retention`] are the leader's, behind the epoch; [`outcomes`] and [`outbox`] are the
-//! notifiers'; [`silences`] operators'; [`history`] and [`audit`] only read. [`rollback`] is what is done about a
+//! notifiers'; [`silences`] operators'; [`history`], [`backlog`] and [`audit`] only read. [`rollback`] is what is done about a
 //! database that was restored.
 
 pub mod audit;
+pub mod backlog;
 pub mod definitions;
 mod dialect;
 mod error;

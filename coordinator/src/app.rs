@@ -276,13 +276,21 @@ impl Candidate {
 
     async fn watch_database(&self) -> Infallible {
         loop {
-            let check = match self.store.now().await {
-                Ok((_, round_trip)) => Check::healthy("Database connection OK").with_latency(round_trip),
+            let check = match self.look_at_database().await {
+                Ok(round_trip) => Check::healthy("Database connection OK").with_latency(round_trip),
                 Err(error) => Check::unhealthy(error.to_string()),
             };
             self.process.health.report("state_database", check);
             tokio::time::sleep(WATCH).await;
         }
+    }
+
+    /// Measures what is open in the ledger. Returns how long the database takes to answer.
+    async fn look_at_database(&self) -> Result<Duration, StoreError> {
+        let (_, round_trip) = self.store.now().await?;
+        let (open, configured) = (self.store.open_fires().await?, self.definitions.sources());
+        self.metrics.backlog(&open, configured.keys(), self.rules.policy.queue_allowance);
+        Ok(round_trip)
     }
 
     /// Says in the health report whom this standby sees leading, until it leads itself.

@@ -1,15 +1,21 @@
 //! The coordinator's own figures.
 
 mod audit;
+mod backlog;
+
+use std::time::Duration;
 
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, register_histogram_with_registry,
     register_int_counter_vec_with_registry, register_int_counter_with_registry, register_int_gauge_with_registry,
 };
+use sqlsentinel_common::alert::SourceName;
 use sqlsentinel_common::audit::Report;
+use sqlsentinel_common::store::backlog::OpenFires;
 use sqlsentinel_common::timestamp::Timestamp;
 
 use self::audit::AuditMetrics;
+use self::backlog::BacklogMetrics;
 
 /// What can become of a fire by a coordinator's decision.
 const DISPOSITIONS: [&str; 8] = [
@@ -54,6 +60,8 @@ pub struct Metrics {
     pub plan_lateness: Histogram,
     /// 1 while this coordinator's file is older than the definitions in force.
     pub definitions_drift: IntGauge,
+    /// What is open in the ledger.
+    backlog: BacklogMetrics,
     /// What this coordinator's auditor has found.
     audit: AuditMetrics,
 }
@@ -68,8 +76,16 @@ impl Metrics {
         };
         let fires =
             by("sqlsentinel_fires_total", "Fires, by what a coordinator has decided about them.", "disposition")?;
+        let gap_fires = by("sqlsentinel_gap_fires_total", "Fires that did not run one by one.", "reason")?;
+        let fires_expired = by("sqlsentinel_fires_expired_total", "Fires that expired without an outcome.", "reason")?;
+        // From the start: a series that begins with its first count has no increase.
         for disposition in DISPOSITIONS {
             fires.with_label_values(&[disposition]);
+            match disposition.split_once('_') {
+                Some(("gap", reason)) => drop(gap_fires.with_label_values(&[reason])),
+                Some(("expired", reason)) => drop(fires_expired.with_label_values(&[reason])),
+                _ => {}
+            }
         }
         Ok(Self {
             fires,
@@ -82,13 +98,13 @@ impl Metrics {
             )?,
             scheduler_jobs: gauge("sqlsentinel_scheduler_jobs", "Alerts with a fire to come, on the leader.")?,
             scheduler_job_runs: by("sqlsentinel_scheduler_job_runs_total", "Fires planned to run.", "alert_name")?,
-            gap_fires: by("sqlsentinel_gap_fires_total", "Fires that did not run one by one.", "reason")?,
+            gap_fires,
             jobs_published: counter("sqlsentinel_jobs_published_total", "Jobs that the broker confirmed.")?,
             fires_rescued: counter(
                 "sqlsentinel_fires_rescued_total",
                 "Fires published again after their job was lost.",
             )?,
-            fires_expired: by("sqlsentinel_fires_expired_total", "Fires that expired without an outcome.", "reason")?,
+            fires_expired,
             purged_rows: by("sqlsentinel_purged_rows_total", "Rows of old history that were deleted.", "table")?,
             plan_lateness: register_histogram_with_registry!(
                 HistogramOpts::new(
@@ -102,6 +118,7 @@ impl Metrics {
                 "sqlsentinel_definitions_drift",
                 "1 while this coordinator's file is older than the definitions in force.",
             )?,
+            backlog: BacklogMetrics::register(registry)?,
             audit: AuditMetrics::register(registry)?,
         })
     }
@@ -109,6 +126,16 @@ impl Metrics {
     /// Shows what an audit has found, at this moment.
     pub fn audited(&self, report: &Report, now: Timestamp) {
         self.audit.show(report, now);
+    }
+
+    /// Shows what is open in the ledger, which gives a fire so long an `allowance` to begin.
+    pub fn backlog<'a>(
+        &self,
+        open: &'a [OpenFires],
+        configured: impl Iterator<Item = &'a SourceName>,
+        allowance: Duration,
+    ) {
+        self.backlog.show(open, configured, allowance);
     }
 
     /// Counts fires whose disposition was committed. The words are fixed: what the row is, and its reason.

@@ -73,8 +73,8 @@ impl Store {
             tracing::warn!(
                 known_epoch = seen.epoch,
                 known_seq = seen.seq,
-                epoch = found.epoch,
-                seq = found.seq,
+                found_epoch = found.epoch,
+                found_seq = found.seq,
                 notifications = marked,
                 "the state database has gone back in time: what is sent now is marked as a possible duplicate"
             );

@@ -40,6 +40,7 @@ async fn a_row_that_is_deleted_by_hand_is_noticed_by_every_coordinator_and_by_an
         until_audit(&scene, name, "unhealthy", "orders: 1 missed").await?;
         let metrics = scene.cluster.page(name, "/metrics").await?.1;
         ensure!(metrics.contains(DIFFERENCES), "{name}: {metrics}");
+        ensure!(metrics.contains("sqlsentinel_health_status{check=\"audit\"} 2\n"), "{name}: {metrics}");
         let (ready, _) = scene.cluster.page(name, "/ready").await?;
         ensure!(ready == 200, "{name}: an audit holds up no rollout");
     }

@@ -15,6 +15,7 @@ mod leadership;
 mod lease;
 mod notifiers;
 mod obstacles;
+mod open_fires;
 mod planning;
 mod processes;
 mod reach;

@@ -26,6 +26,7 @@ async fn each_process_answers_probes_and_ends_when_it_is_asked() -> Result<()> {
         assert_eq!(scene.cluster.page(&name, "/nonsense").await?.0, 404, "{name}");
         let (status, metrics) = scene.cluster.page(&name, "/metrics").await?;
         assert!(status == 200 && metrics.contains("\nsqlsentinel_uptime_seconds "), "{name}: {metrics}");
+        assert!(metrics.contains("\nsqlsentinel_health_status{check=\"process\"} 0\n"), "{name}: {metrics}");
 
         let asked = scene.cluster.run(&name, &["healthcheck", "--output", "json"]).await?;
         assert_eq!(asked.code, Some(0), "{name}: {asked:?}");

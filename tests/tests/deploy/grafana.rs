@@ -1,5 +1,6 @@
 //! `deploy/grafana`: every expression of the dashboards has data in a cluster that runs.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -44,11 +45,49 @@ fn questions(dashboard: &Value) -> Result<Vec<(String, String)>> {
 fn dashboards_find_their_data_source_and_each_other() -> Result<()> {
     let provisioned = std::fs::read_to_string(folder().join("provisioning/datasources/prometheus.yaml"))?;
     assert!(provisioned.contains("uid: prometheus"));
-    for (name, dashboard) in dashboards()? {
-        for panel in dashboard["panels"].as_array().into_iter().flatten().filter(|panel| panel["type"] != "row") {
-            assert_eq!(panel["datasource"]["uid"], "prometheus", "{name}: {}", panel["title"]);
+    let dashboards = dashboards()?;
+    let uids: Vec<_> = dashboards.iter().filter_map(|(_, dashboard)| dashboard["uid"].as_str()).collect();
+    for (name, dashboard) in &dashboards {
+        // Whichever Prometheus a Grafana has: the first one, until another is chosen.
+        let chosen = &dashboard["templating"]["list"][0];
+        assert_eq!(
+            (chosen["name"].as_str(), chosen["query"].as_str()),
+            (Some("datasource"), Some("prometheus")),
+            "{name}"
+        );
+        let asking = dashboard["panels"].as_array().into_iter().flatten().filter(|panel| panel["type"] != "row");
+        for asking in asking.chain(dashboard["annotations"]["list"].as_array().into_iter().flatten()) {
+            assert_eq!(asking["datasource"]["uid"], "${datasource}", "{name}: {asking}");
         }
         assert_eq!(dashboard["tags"][0], "sqlsentinel", "{name}");
+        let text = dashboard.to_string();
+        for link in text.split("\"/d/").skip(1).filter_map(|rest| rest.split('?').next()) {
+            assert!(uids.contains(&link), "{name}: nothing is at {link}");
+        }
+    }
+    Ok(())
+}
+
+/// Every panel says what it shows and in which unit, and none lies over another.
+#[test]
+fn panels_explain_themselves_and_have_room() -> Result<()> {
+    for (name, dashboard) in dashboards()? {
+        let (mut ids, mut cells) = (BTreeSet::new(), BTreeSet::new());
+        for panel in dashboard["panels"].as_array().context("a dashboard has panels")? {
+            let title = &panel["title"];
+            assert!(ids.insert(panel["id"].as_i64()), "{name}: {title} has the id of another");
+            let place =
+                |key: &str| panel["gridPos"][key].as_i64().with_context(|| format!("{name}: {title} has no {key}"));
+            let (x, y, width, height) = (place("x")?, place("y")?, place("w")?, place("h")?);
+            for cell in (x..x + width).flat_map(|column| (y..y + height).map(move |line| (column, line))) {
+                assert!(cell.0 < 24 && cells.insert(cell), "{name}: {title} lies over another, or beyond the edge");
+            }
+            if panel["type"] != "row" {
+                assert!(panel["description"].as_str().is_some_and(|text| text.ends_with('.')), "{name}: {title}");
+                let defaults = &panel["fieldConfig"]["defaults"];
+                assert!(defaults["unit"].is_string() || defaults["mappings"].is_array(), "{name}: {title} has no unit");
+            }
+        }
     }
     Ok(())
 }
@@ -57,7 +96,8 @@ fn dashboards_find_their_data_source_and_each_other() -> Result<()> {
 async fn every_panel_has_data_of_a_running_cluster() -> Result<()> {
     let mut scene = Scene::set(Plan::new(State::Sqlite), Kind::Sqlite).await?;
     scene.target.set("orders", "ALERT", 7).await?;
-    scene.play(&scene.configuration().alert("orders", "every 1s", &scene.target.query("orders")))?;
+    let configuration = scene.configuration().alert("orders", "every 1s", &scene.target.query("orders"));
+    scene.play(&configuration.alert("broken", "every 1s", "SELECT 1 AS one"))?;
     scene.until_received("orders", 1).await?;
     let server = Prometheus::scraping(&scene.cluster, &[])?;
     for (name, dashboard) in dashboards()? {
@@ -69,7 +109,11 @@ async fn every_panel_has_data_of_a_running_cluster() -> Result<()> {
             let data = || async { server.series(&question).await };
             eventually(&format!("{name}: {title}: {question}"), SOON, data, |series| *series > 0).await?;
         }
-        for variable in dashboard["templating"]["list"].as_array().into_iter().flatten() {
+        // Nothing of what they mark happens here; they are to be understood.
+        for annotation in dashboard["annotations"]["list"].as_array().context("annotations")? {
+            server.series(annotation["expr"].as_str().context("an expression")?).await?;
+        }
+        for variable in dashboard["templating"]["list"].as_array().into_iter().flatten().skip(1) {
             let query = variable["query"]["query"].as_str().context("a variable has a query")?;
             let label_values = query.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')'));
             let (metric, label) = label_values.and_then(|rest| rest.split_once(", ")).context("of label_values")?;

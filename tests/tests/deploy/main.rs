@@ -3,6 +3,7 @@
 mod compose;
 mod grafana;
 mod helm;
+mod logs;
 mod nats_roles;
 mod nats_single;
 mod prometheus;

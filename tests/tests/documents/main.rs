@@ -4,6 +4,7 @@
 mod cli;
 mod configuration;
 mod links;
+mod logging;
 mod markdown;
 mod metrics;
 mod mysql_role;

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use prometheus::Registry;
 use prometheus::proto::MetricType;
 use sqlsentinel_common::alert::SourceName;
+use sqlsentinel_common::health::{Check, Health};
 use sqlsentinel_common::outcome::RunStatus;
 use sqlsentinel_common::reload::ReloadMetrics;
 
@@ -57,6 +58,9 @@ fn all_shown(registry: &Registry) -> Result<()> {
 fn the_metrics_of_every_process_are_those_described() -> Result<()> {
     let registry = sqlsentinel_common::metrics::registry("worker", "1.2.3")?;
     ReloadMetrics::register(&registry)?;
+    let health = Health::default();
+    health.register(&registry)?;
+    health.report("process", Check::healthy("running").with_latency(Duration::ZERO));
     assert_eq!(registered(&registry), described("Every process")?);
     Ok(())
 }
@@ -65,9 +69,10 @@ fn the_metrics_of_every_process_are_those_described() -> Result<()> {
 fn the_coordinators_metrics_are_those_described() -> Result<()> {
     let registry = Registry::new();
     let metrics = sqlsentinel_coordinator::metrics::Metrics::register(&registry)?;
-    for labelled in [&metrics.scheduler_job_runs, &metrics.gap_fires, &metrics.fires_expired, &metrics.purged_rows] {
+    for labelled in [&metrics.scheduler_job_runs, &metrics.purged_rows] {
         labelled.with_label_values(&["a"]).inc();
     }
+    metrics.backlog(&[], [SourceName::default_source()].iter(), Duration::ZERO);
     all_shown(&registry)?;
     assert_eq!(registered(&registry), described("Coordinator")?);
     Ok(())

@@ -26,6 +26,7 @@ on_both_dialects!(
     a_rescued_fire_has_the_next_attempt_and_is_published_again,
     a_fire_that_moved_on_is_not_rescued,
     only_open_fires_expire_and_they_say_why,
+    open_fires_are_counted_by_source_with_their_first_deadline,
     a_gap_is_written_once,
     a_commit_says_what_it_has_decided_and_a_repeated_one_decides_nothing,
 );
@@ -268,6 +269,24 @@ async fn a_commit_says_what_it_has_decided_and_a_repeated_one_decides_nothing(fi
     let expected = [("catchup_window".to_owned(), 4), ("misfire".to_owned(), 5)].into();
     assert_eq!(commit().await?.in_gaps, expected);
     assert!(commit().await?.in_gaps.is_empty());
+    Ok(())
+}
+
+async fn open_fires_are_counted_by_source_with_their_first_deadline(fixture: Fixture) -> Result<()> {
+    let ledger = Ledger::of(fixture).await?;
+    assert!(ledger.fixture.store.open_fires().await?.is_empty());
+    let (ended, mut overdue) = (ledger.fire("a", 0, "shop").await?, ledger.fire("b", 0, "shop").await?);
+    overdue.deadline = ledger.now().await?.minus(Duration::from_secs(60));
+    let later = [ledger.fire("c", 0, "shop").await?, ledger.fire("d", 0, "warehouse").await?];
+    ledger.plan([vec![ended.clone(), overdue], later.to_vec()].concat(), 2).await?;
+    ledger.expire(&ended).await?;
+
+    let mut open = ledger.fixture.store.open_fires().await?;
+    open.sort_by(|a, b| (&a.source, &a.status).cmp(&(&b.source, &b.status)));
+    let counted: Vec<_> = open.iter().map(|of| (of.source.as_str(), of.status.as_str(), of.fires)).collect();
+    assert_eq!(counted, [("shop", "QUEUED", 1), ("shop", "WAITING", 1), ("warehouse", "QUEUED", 1)]);
+    let is_past: Vec<bool> = open.iter().map(|of| of.past_deadline_us >= 60_000_000).collect();
+    assert_eq!(is_past, [true, false, false], "{open:?}");
     Ok(())
 }
 
