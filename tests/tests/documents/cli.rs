@@ -70,7 +70,7 @@ fn the_options_of_every_command_are_those_described() -> Result<()> {
         assert_eq!(described(&document, name)?, known(&service(name)), "{name}");
     }
     let mut probe = known(&ListenSettings::augment_args(Command::new("healthcheck")));
-    probe.insert(("--output OUTPUT".to_owned(), None));
+    probe.extend(["--probe PROBE", "--output OUTPUT"].map(|option| (option.to_owned(), None)));
     assert_eq!(described(&document, "healthcheck of a service")?, probe);
 
     let ctl = sqlsentinel_ctl::cli::command();
