@@ -1,5 +1,6 @@
 //! `deploy/helm`: a chart that Helm renders, that Kubernetes' schemas accept, and whose pods have no more than they need.
 
+mod cluster;
 mod policies;
 mod settings;
 
