@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use sqlsentinel_common::alert::SourceName;
 use sqlsentinel_common::health::ANSWER_TIMEOUT;
+use sqlsentinel_common::subjects::Namespace;
 use sqlsentinel_tests::helm::{chart, manifests, rendering, set, sets};
 use sqlsentinel_tests::programs::root;
 
@@ -127,7 +129,8 @@ fn no_manifest_holds_a_secret_and_no_process_has_anothers() -> Result<()> {
             for (variable, value) in variables(pod) {
                 let of_file = names.contains(format!("{variable}_FILE").as_str());
                 let secret = settings::SECRETS.contains(&variable) || variable == "WAREHOUSE_URL";
-                assert!(!of_file && !(secret && value["value"].is_string()), "{set} {name}: {value}");
+                let shown = of_file || secret && value["value"].is_string();
+                assert!(!shown, "{set} {name}: {value}");
             }
             assert_eq!(names.contains("STATE_DB_URL_FILE"), ["coordinator", "notifier", "migrate"].contains(&name));
             assert!(name == "worker" || !names.contains("DATABASE_URL_FILE"), "{set} {name}");
@@ -202,6 +205,49 @@ fn selectors_choose_the_pods_of_their_component_alone() -> Result<()> {
             }
         }
         assert_eq!(seen, expected, "{set}: Deployments, budgets, policies, monitors and Services");
+    }
+    Ok(())
+}
+
+#[test]
+fn no_rollout_drain_or_lost_node_takes_all_pods_of_a_component() -> Result<()> {
+    let manifests = rendered("minimal")?;
+    for name in COMPONENTS {
+        let deployment = deployment(&manifests, name)?;
+        let (spec, pod) = (&deployment["spec"], &deployment["spec"]["template"]["spec"]);
+        assert!(spec["replicas"].as_u64().is_some_and(|replicas| replicas >= 2), "{name}");
+        assert_eq!(spec["strategy"]["rollingUpdate"], json!({"maxUnavailable": 0, "maxSurge": 1}), "{name}");
+        let budget = manifests.iter().find(|one| one["kind"] == "PodDisruptionBudget" && component(one) == name);
+        let budget = &budget.context("a budget")?["spec"];
+        assert_eq!((&budget["maxUnavailable"], &budget["selector"]), (&json!(1), &spec["selector"]), "{name}");
+        let spread: Vec<_> = items(&pod["topologySpreadConstraints"]).collect();
+        assert!(spread.len() == 2 && spread.iter().all(|one| one["labelSelector"] == spec["selector"]), "{name}");
+        // Work is given back before the pod is killed.
+        let grace = variables(pod).find(|(name, _)| *name == "SQLSENTINEL_GRACE_SECONDS").context("its grace")?.1;
+        let grace: u64 = grace["value"].as_str().context("a text")?.parse()?;
+        assert!(pod["terminationGracePeriodSeconds"].as_u64().is_some_and(|seconds| seconds > grace), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_scales_workers_is_alone_in_it() -> Result<()> {
+    for (set, scaler) in [("insecure-hpa", "HorizontalPodAutoscaler"), ("everything", "ScaledObject")] {
+        let manifests = rendered(set)?;
+        let workers = deployment(&manifests, "worker")?;
+        assert!(workers["spec"]["replicas"].is_null(), "{set}: every upgrade would undo what it has scaled");
+        assert!(deployment(&manifests, "notifier")?["spec"]["replicas"].is_u64(), "{set}");
+        let found = manifests.iter().find(|manifest| manifest["kind"] == scaler).with_context(|| scaler.to_owned())?;
+        assert_eq!(found["spec"]["scaleTargetRef"]["name"], workers["metadata"]["name"], "{set}");
+    }
+    // What it looks at is named as the programs name it.
+    let manifests = rendered("everything")?;
+    let scaled = manifests.iter().find(|manifest| manifest["kind"] == "ScaledObject").context("a ScaledObject")?;
+    let namespace: Namespace = "eu".parse()?;
+    for (trigger, source) in items(&scaled["spec"]["triggers"]).zip(["default", "warehouse"]) {
+        let (metadata, source): (_, SourceName) = (&trigger["metadata"], serde_json::from_value(json!(source))?);
+        assert_eq!(metadata["stream"], namespace.jobs_stream());
+        assert_eq!(metadata["consumer"], namespace.jobs_consumer(&source));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
+use sqlsentinel_common::settings::SmtpSecurity;
 use sqlsentinel_tests::configuration::Configuration;
 use sqlsentinel_tests::eventually::{SOON, eventually};
 use sqlsentinel_tests::helm::{manifests, set};
@@ -12,6 +13,7 @@ use sqlsentinel_tests::ports;
 use sqlsentinel_tests::process::{Launch, Proc};
 use sqlsentinel_tests::programs;
 use sqlsentinel_tests::sink::Sink;
+use sqlsentinel_tests::smtp::MailServer;
 use sqlsentinel_tests::target::Target;
 
 use super::{COMPONENTS, items, pods};
@@ -78,14 +80,18 @@ async fn what_the_pods_are_given_makes_a_cluster_that_is_ready_alerts_and_passes
     let (sink, folder) = (Sink::start().await?, servers.folder.path());
     let target = Target::sqlite(folder).await?;
     target.set("orders", "ALERT", 7).await?;
+    let mail = MailServer::wanting(SmtpSecurity::StartTls, Some(("alerts", "canary-mail"))).await?;
     let alerts = Configuration::new(target.url(), &sink.url("hook"));
-    let alerts = alerts.alert("orders", "every 1s", &target.query("orders")).text().to_owned();
-    let authority = std::fs::read_to_string(&servers.files.authority)?;
+    let alerts = alerts.alert("orders", "every 1s", &target.query("orders"));
+    let alerts = alerts.text().to_owned() + "      - {channel: email, recipients: [ops@example.com]}\n";
+    let mut authorities = std::fs::read_to_string(&servers.files.authority)?;
+    authorities += &std::fs::read_to_string(mail.settings().ca_file.context("the mail server's authority")?)?;
     let content = |object: &str, key: &str| match (object, key) {
         ("alerts", "alerts.yaml") => Ok(alerts.clone()),
-        ("company-ca", "ca.crt") => Ok(authority.clone()),
+        ("company-ca", "ca.crt") => Ok(authorities.clone()),
         ("state", "url") => Ok(format!("sqlite:///{}", folder.join("state.db").display())),
         ("shop", "url") => Ok(target.url().to_owned()),
+        ("smtp", "password") => Ok("canary-mail".to_owned()),
         ("nats-users", user) => Ok(password(user)),
         other => bail!("nobody was told to make {other:?}"),
     };
@@ -93,6 +99,10 @@ async fn what_the_pods_are_given_makes_a_cluster_that_is_ready_alerts_and_passes
         "nats": {"url": servers.urls.join(","), "replicas": 3},
         "caBundle": {"existingConfigMap": "company-ca"},
         "worker": {"databaseUrl": {"existingSecret": "shop"}},
+        "notifier": {"smtp": {
+            "host": "localhost", "port": mail.settings().port, "username": "alerts", "fromAddress": "alerts@example.com",
+            "password": {"existingSecret": "smtp"},
+        }},
     });
     let manifests = manifests(&set("minimal"), &values)?;
     let pods = pods(&manifests);
@@ -120,8 +130,9 @@ async fn what_the_pods_are_given_makes_a_cluster_that_is_ready_alerts_and_passes
             eventually(&format!("{name} passes its {probe}"), SOON, code, |code| *code == Some(0)).await?;
         }
     }
-    let told = || async { Ok(sink.about("orders").len()) };
-    eventually("the alert arrives", SOON, told, |told| *told == 1).await?;
+    let told = || async { Ok((sink.about("orders").len(), mail.taken().len())) };
+    eventually("the alert arrives by webhook and mail", SOON, told, |told| *told == (1, 1)).await?;
+    assert!(mail.taken()[0].encrypted);
 
     let test = pod("healthcheck")?;
     let passes = || async { Ok(test.start()?.wait(SOON).await?.code()) };
