@@ -25,8 +25,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::health::{Health, Status};
-use crate::{audit, metrics};
+use crate::health::Health;
+use crate::metrics;
 
 /// How long a client may take to send its request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -118,14 +118,8 @@ fn router(health: Health, registry: Registry) -> Router {
     probes.merge(metrics).fallback(not_found)
 }
 
-/// The audit is about the past: the process can work, and an upgrade that mends the cause must not wait for it.
 fn readiness(health: &Health) -> StatusCode {
-    let checks = health.snapshot().checks;
-    let present = checks.iter().filter(|(name, _)| *name != audit::CHECK);
-    match Status::of_parts(present.map(|(_, check)| check.status)) {
-        Status::Unhealthy => StatusCode::SERVICE_UNAVAILABLE,
-        Status::Healthy | Status::Degraded | Status::NotConfigured => StatusCode::OK,
-    }
+    if health.snapshot().is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
 fn report(status: StatusCode, health: &Health) -> Response {
@@ -157,7 +151,8 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::health::{self, Check};
+    use crate::audit;
+    use crate::health::{self, Check, Status};
 
     /// Runs `client` against a listener of its own.
     async fn with_listener<T>(health: Health, client: impl AsyncFnOnce(SocketAddr) -> T) -> T {

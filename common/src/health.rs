@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::fetch::{FetchError, fetch, fetch_metrics};
+pub use self::fetch::{ANSWER_TIMEOUT, FetchError, fetch, fetch_metrics};
+use crate::audit;
 use crate::timestamp::Timestamp;
 
 /// How well something is, best first, so that the worst of several is their maximum.
@@ -118,6 +119,12 @@ impl HealthReport {
     /// The report that `checks` make up.
     pub fn new(timestamp: Timestamp, checks: BTreeMap<String, Check>) -> Self {
         Self { status: Status::of_parts(checks.values().map(|check| check.status)), timestamp, checks }
+    }
+
+    /// Whether the process can work. The audit is about the past: an upgrade that mends the cause must not wait for it.
+    pub fn is_ready(&self) -> bool {
+        let present = self.checks.iter().filter(|(name, _)| *name != audit::CHECK);
+        Status::of_parts(present.map(|(_, check)| check.status)) != Status::Unhealthy
     }
 }
 

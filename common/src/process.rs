@@ -12,12 +12,12 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Command, FromArgMatches, ValueEnum};
 use prometheus::Registry;
-use tokio::runtime::Runtime;
+use tokio::runtime::{self, Runtime};
 use tokio::sync::Notify;
 
 use crate::admin::AdminListener;
 use crate::config::ConfigErrors;
-use crate::health::{self, Check, Health, Status};
+use crate::health::{self, Check, Health, HealthReport, Status};
 use crate::lifecycle::{Signals, Tasks};
 use crate::metrics;
 use crate::reload::{ConfigSource, ConfigWatch, LiveConfig};
@@ -66,6 +66,15 @@ pub enum Output {
     Json,
 }
 
+/// What a container's probe asks of the process that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Probe {
+    /// Does it answer? No restart brings a NATS or a database back.
+    Liveness,
+    /// Can it work?
+    Readiness,
+}
+
 #[derive(Debug, Args)]
 struct ServiceArgs<S: Args> {
     #[command(flatten)]
@@ -80,6 +89,9 @@ struct ServiceArgs<S: Args> {
 struct HealthcheckArgs {
     #[command(flatten)]
     listen: ListenSettings,
+    /// Judge as a container's probe does: does it answer, as /health, or can it work, as /ready
+    #[arg(long, value_enum)]
+    probe: Option<Probe>,
     /// How to print the report
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -251,8 +263,10 @@ fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
         Ok(address) => address,
         Err(error) => return usage_text(&error.to_string()),
     };
+    // One thread: a probe runs every few seconds, beside every process.
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let fetched =
-        Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| Ok(runtime.block_on(health::fetch(&address))?));
+        runtime.map_err(anyhow::Error::from).and_then(|runtime| Ok(runtime.block_on(health::fetch(&address))?));
     match fetched {
         Err(error) => fail(&format!("{error:#}")),
         Ok(report) => {
@@ -262,8 +276,16 @@ fn healthcheck(args: &HealthcheckArgs) -> ExitCode {
             };
             // Whoever closed stdout does not want the text; the exit code still says it.
             let _ = io::stdout().write_all(text.as_bytes());
-            if report.status == Status::Unhealthy { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+            if passes(args.probe, &report) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
+    }
+}
+
+fn passes(probe: Option<Probe>, report: &HealthReport) -> bool {
+    match probe {
+        Some(Probe::Liveness) => true,
+        Some(Probe::Readiness) => report.is_ready(),
+        None => report.status != Status::Unhealthy,
     }
 }
 
@@ -339,6 +361,18 @@ mod tests {
         });
         assert!(ended.await.is_ok());
         assert_eq!(process.health.snapshot().status, Status::Unhealthy);
+    }
+
+    #[test]
+    fn a_process_without_its_database_is_alive_and_not_ready_and_what_the_audit_finds_keeps_it_ready() {
+        let judged = |name: &'static str| {
+            let health = Health::default();
+            health.report(name, Check::unhealthy("gone"));
+            let report = health.snapshot();
+            [Some(Probe::Liveness), Some(Probe::Readiness), None].map(|probe| passes(probe, &report))
+        };
+        assert_eq!(judged("state_database"), [true, false, false]);
+        assert_eq!(judged(crate::audit::CHECK), [true, true, false]);
     }
 
     #[test]

@@ -4,20 +4,40 @@
 """
 
 import json
+import pathlib
 import sys
 
 import helm_python
+import jsonschema
 import kubernetes_validate
 import yaml
 
 # The oldest that the chart allows, one between, and the newest that the validator knows.
 VERSIONS = ["1.25", "1.31", "1.37"]
+# Resources that Kubernetes itself does not know.
+CUSTOM = json.loads((pathlib.Path(__file__).parent / "crds.json").read_text(encoding="utf-8"))
 
 
 def merged(below, above):
     if not (isinstance(below, dict) and isinstance(above, dict)):
         return above
     return below | {key: merged(below.get(key), value) for key, value in above.items()}
+
+
+def faults(manifest):
+    kind = manifest["kind"]
+    if kind in CUSTOM:
+        schema = {**CUSTOM[kind], "$defs": CUSTOM["$defs"]}
+        return [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(manifest)]
+    found = []
+    for version in VERSIONS:
+        try:
+            kubernetes_validate.validate(manifest, version, strict=True)
+        except kubernetes_validate.SchemaNotFoundError:
+            found.append(f"Kubernetes {version} has no such resource, and crds.json neither")
+        except kubernetes_validate.ValidationError as error:
+            found.append(f"Kubernetes {version}: {error.message}")
+    return found
 
 
 def main(chart_folder, values_file, values_as_json="{}"):
@@ -30,16 +50,9 @@ def main(chart_folder, values_file, values_as_json="{}"):
     texts = [text for path, text in files.items() if path.endswith(".yaml")]
     manifests = [manifest for text in texts for manifest in yaml.safe_load_all(text) if manifest]
     problems = helm_python.lint(chart_folder, values, strict=True, namespace="alerts")["errors"]
-    unknown = set()
     for manifest in manifests:
-        for version in VERSIONS:
-            try:
-                kubernetes_validate.validate(manifest, version, strict=True)
-            except kubernetes_validate.SchemaNotFoundError:
-                unknown.add(manifest["kind"])
-            except kubernetes_validate.ValidationError as error:
-                problems.append(f"{manifest['kind']} {manifest['metadata']['name']} ({version}): {error.message}")
-    print(json.dumps({"manifests": manifests, "notes": notes, "problems": problems, "unknown": sorted(unknown)}))
+        problems += [f"{manifest['kind']} {manifest['metadata']['name']}: {fault}" for fault in faults(manifest)]
+    print(json.dumps({"manifests": manifests, "notes": notes, "problems": problems}))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@
 //! All of it at once: [`chaos`], and the checker of what came of it; [`sizing`], and what it needs of the machine.
 //! Assertions: [`ledger`] reads the state database in plain SQL, [`stamps`] who wrote it in which order; [`eventually`]
 //! polls with a deadline, [`wall_clock`] tells the time, [`usage`] what a process uses. [`ports`] are what servers
-//! listen on.
+//! listen on. [`helm`] renders the chart.
 //!
 //! The tests themselves are in `tests/tests/`, one file a subject. `./scripts/test` builds the programs they run.
 
@@ -19,6 +19,7 @@ pub mod chaos;
 pub mod cluster;
 pub mod configuration;
 pub mod eventually;
+pub mod helm;
 pub mod ledger;
 pub mod mariadb;
 pub mod nats;

@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use clap::{Args, Command};
+use sqlsentinel_common::settings::{ConfigSettings, ProcessSettings};
 
 /// The checkout.
 pub fn root() -> PathBuf {
@@ -21,6 +23,19 @@ pub fn ours(name: &str) -> Result<PathBuf> {
         bail!("{} is not built: run ./scripts/test, or `cargo build --workspace` first", program.display());
     }
     Ok(program)
+}
+
+/// Our services.
+pub const SERVICES: [&str; 3] = ["sqlsentinel-coordinator", "sqlsentinel-worker", "sqlsentinel-notifier"];
+
+/// The whole of a service's options. That there is no other is shown by its own help, in the tests of the documents.
+pub fn options(service: &'static str) -> Command {
+    let command = ProcessSettings::augment_args(ConfigSettings::augment_args(Command::new(service)));
+    match service {
+        "sqlsentinel-coordinator" => sqlsentinel_coordinator::app::Settings::augment_args(command),
+        "sqlsentinel-worker" => sqlsentinel_worker::Settings::augment_args(command),
+        _ => sqlsentinel_notifier::app::Settings::augment_args(command),
+    }
 }
 
 /// The NATS server.

@@ -7,8 +7,8 @@ use tokio::net::TcpStream;
 
 use super::HealthReport;
 
-/// How long a process may take to answer. Below the usual time-out of a container's probe, so that the message is ours.
-const TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a process may take to answer. Below the time-out of a container's probe, so that the message is ours.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 /// The metrics of 100,000 alerts are a hundred megabytes; something that sends more is not one of our processes.
 const MAX_BYTES: u64 = 256 << 20;
 
@@ -26,7 +26,7 @@ pub enum FetchError {
         source: std::io::Error,
     },
     /// It accepted the connection and said nothing.
-    #[error("the process at {address} did not answer within {TIMEOUT:?}")]
+    #[error("the process at {address} did not answer within {ANSWER_TIMEOUT:?}")]
     Timeout {
         /// Where it was looked for.
         address: String,
@@ -53,7 +53,7 @@ pub async fn fetch_metrics(address: &str) -> Result<String, FetchError> {
 }
 
 async fn ask(address: &str, path: &str) -> Result<Vec<u8>, FetchError> {
-    tokio::time::timeout(TIMEOUT, get(address, path))
+    tokio::time::timeout(ANSWER_TIMEOUT, get(address, path))
         .await
         .map_err(|_| FetchError::Timeout { address: address.to_owned() })?
         .map_err(|source| FetchError::Unreachable { address: address.to_owned(), source })

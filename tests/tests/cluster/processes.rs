@@ -40,6 +40,36 @@ async fn each_process_answers_probes_and_ends_when_it_is_asked() -> Result<()> {
     Ok(())
 }
 
+/// What the services' probes say: liveness, then readiness.
+async fn probed(scene: &Scene, name: &str) -> Result<[Option<i32>; 2]> {
+    let mut codes = [None; 2];
+    for (code, probe) in codes.iter_mut().zip(["liveness", "readiness"]) {
+        *code = scene.cluster.run(name, &["healthcheck", "--probe", probe]).await?.code;
+    }
+    Ok(codes)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_without_nats_is_not_ready_but_alive_so_that_nobody_restarts_it() -> Result<()> {
+    let mut scene = running(Plan::new(State::Sqlite)).await?;
+    let names = scene.cluster.names(None);
+    for name in &names {
+        let codes = || probed(&scene, name);
+        eventually("its probes pass", SOON, codes, |codes| *codes == [Some(0), Some(0)]).await?;
+    }
+    scene.cluster.nats.kill().await?;
+    for name in &names {
+        let codes = || probed(&scene, name);
+        let told = format!("{name} is alive and not ready");
+        eventually(&told, SOON, codes, |codes| *codes == [Some(0), Some(1)]).await?;
+    }
+    for name in &names {
+        scene.cluster.kill(name).await?;
+        assert_eq!(probed(&scene, name).await?, [Some(1), Some(1)], "{name} has ended");
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_settings_are_told_before_anything_starts() -> Result<()> {
     let plan = Plan::new(State::Sqlite);

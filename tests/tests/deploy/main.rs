@@ -7,3 +7,4 @@ mod logs;
 mod nats_roles;
 mod nats_single;
 mod prometheus;
+mod validate_health;

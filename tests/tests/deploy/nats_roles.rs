@@ -22,20 +22,20 @@ use tokio::sync::mpsc;
 const ROLES: [&str; 5] = ["coordinator", "worker", "notifier", "viewer", "admin"];
 
 /// Names a password that no test can guess from another's.
-fn password(user: &str) -> String {
+pub(crate) fn password(user: &str) -> String {
     format!("canary-{user}")
 }
 
 /// The servers, and what a client needs.
-struct Servers {
-    folder: TempDir,
-    files: Files,
-    urls: Vec<String>,
+pub(crate) struct Servers {
+    pub(crate) folder: TempDir,
+    pub(crate) files: Files,
+    pub(crate) urls: Vec<String>,
     running: Vec<Proc>,
 }
 
 impl Servers {
-    async fn start() -> Result<Self> {
+    pub(crate) async fn start() -> Result<Self> {
         // A port may be lost to another test between choosing and binding it: choose again.
         for _ in 0..5 {
             if let Some(servers) = Self::try_start().await? {

@@ -5,29 +5,18 @@ use std::process::Command as Process;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Arg, Args, Command};
-use sqlsentinel_common::settings::{ConfigSettings, ListenSettings, ProcessSettings};
-use sqlsentinel_tests::programs;
+use sqlsentinel_common::settings::ListenSettings;
+use sqlsentinel_tests::programs::{self, SERVICES, options};
 
 use crate::markdown::{Section, codes, read, sections, slug};
 
 const DOCUMENT: &str = "docs/reference/cli.md";
-const SERVICES: [&str; 3] = ["sqlsentinel-coordinator", "sqlsentinel-worker", "sqlsentinel-notifier"];
 
 /// Flags that stand for settings of 0.1.x, and are not shown in help.
 const HIDDEN: [&str; 4] = ["--state-db-path", "--smtp-user", "--smtp-from", "--smtp-from-email"];
 
 /// An option: how it is written, and its variable.
 type Described = BTreeSet<(String, Option<String>)>;
-
-/// The whole of a service's options. That there is no other is shown by its own help, below.
-fn service(name: &'static str) -> Command {
-    let command = ProcessSettings::augment_args(ConfigSettings::augment_args(Command::new(name)));
-    match name {
-        "sqlsentinel-coordinator" => sqlsentinel_coordinator::app::Settings::augment_args(command),
-        "sqlsentinel-worker" => sqlsentinel_worker::Settings::augment_args(command),
-        _ => sqlsentinel_notifier::app::Settings::augment_args(command),
-    }
-}
 
 /// How an option is written: `--flag VALUE`, `--flag`, or `VALUE`.
 fn written(arg: &Arg) -> String {
@@ -67,10 +56,10 @@ fn described(document: &[Section], title: &str) -> Result<Described> {
 fn the_options_of_every_command_are_those_described() -> Result<()> {
     let document = sections(&read(DOCUMENT)?);
     for name in SERVICES {
-        assert_eq!(described(&document, name)?, known(&service(name)), "{name}");
+        assert_eq!(described(&document, name)?, known(&options(name)), "{name}");
     }
     let mut probe = known(&ListenSettings::augment_args(Command::new("healthcheck")));
-    probe.insert(("--output OUTPUT".to_owned(), None));
+    probe.extend(["--probe PROBE", "--output OUTPUT"].map(|option| (option.to_owned(), None)));
     assert_eq!(described(&document, "healthcheck of a service")?, probe);
 
     let ctl = sqlsentinel_ctl::cli::command();
@@ -87,7 +76,7 @@ fn the_options_of_every_command_are_those_described() -> Result<()> {
 #[test]
 fn defaults_are_those_described() -> Result<()> {
     let document = sections(&read(DOCUMENT)?);
-    let commands = SERVICES.map(|name| (name.to_owned(), service(name))).into_iter();
+    let commands = SERVICES.map(|name| (name.to_owned(), options(name))).into_iter();
     let ctl = sqlsentinel_ctl::cli::command();
     let ctl = ctl.get_subcommands().map(|command| (format!("sqlsentinel-ctl {}", command.get_name()), command.clone()));
     for (title, command) in commands.chain(ctl) {

@@ -24,11 +24,16 @@ namespace: {{ .root.Release.Namespace }}
 labels: {{- include "sqlsentinel.labels" . | nindent 2 }}
 {{- end -}}
 
+{{/* Whether /metrics is read from outside the pod: otherwise nothing listens on the pod's address. */}}
+{{- define "sqlsentinel.metrics" -}}
+{{- if or .Values.metrics.enabled .Values.podMonitor.enabled .Values.serviceMonitor.enabled }}true{{ end -}}
+{{- end -}}
+
 {{- define "sqlsentinel.image" -}}
 {{ required "image.repository is required: an image with SQL Sentinel's programs" .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
 {{- end -}}
 
-{{- define "sqlsentinel.podSecurity" -}}
+{{- define "sqlsentinel.pod" -}}
 automountServiceAccountToken: false
 # Variables such as NATS_PORT, made of the namespace's Services, are not ours.
 enableServiceLinks: false
@@ -39,40 +44,131 @@ securityContext:
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- with .Values.serviceAccountName }}
+serviceAccountName: {{ . }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
 {{- end -}}
 
-{{- define "sqlsentinel.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities: {drop: [ALL]}
+{{/* Where a component's pods may be: takes the component's values. */}}
+{{- define "sqlsentinel.place" -}}
+{{- with .nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
-{{- define "sqlsentinel.stateSecret" -}}
-{{ required "stateDatabase.existingSecret is required: a Secret with the URL of the state database" .Values.stateDatabase.existingSecret }}
+{{- define "sqlsentinel.container" -}}
+image: {{ include "sqlsentinel.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
 {{- end -}}
 
 {{/*
-The secrets that the process itself logs in with: a list of {variable, secret, key}. They lie outside /run/secrets, where
-alerts may read.
+What a process is told of where it logs in and whom it trusts: variables, mounts and volumes. They take a dict: root,
+component. Files lie outside /run/secrets, where alerts may read.
 */}}
+{{- define "sqlsentinel.env" -}}
+{{- $nats := .root.Values.nats -}}
+{{- $auth := $nats.auth -}}
+{{- if ne .component "migrate" }}
+- {name: NATS_URL, value: {{ required "nats.url is required: where NATS is, as nats://nats:4222" $nats.url | quote }}}
+{{- with $nats.namespace }}
+- {name: SQLSENTINEL_NAMESPACE, value: {{ . | quote }}}
+{{- end }}
+{{- if $nats.insecure }}
+- {name: INSECURE_NATS, value: "true"}
+{{- else if eq $auth.method "password" }}
+- {name: NATS_USER, value: {{ (index $auth (include "sqlsentinel.natsUser" .)).user | quote }}}
+{{- end }}
+{{- if $nats.ca.existingConfigMap }}
+- {name: NATS_CA_FILE, value: /etc/sqlsentinel/nats-ca/ca.crt}
+{{- end }}
+{{- end }}
+{{- if .root.Values.caBundle.existingConfigMap }}
+- {name: SSL_CERT_DIR, value: "/etc/ssl/certs:/etc/sqlsentinel/ca-bundle"}
+{{- end }}
+{{- range include "sqlsentinel.ownSecrets" . | fromYamlArray }}
+- {name: {{ .variable }}, value: /etc/sqlsentinel/own/{{ .variable }}}
+{{- end }}
+{{- end -}}
+
+{{- define "sqlsentinel.mounts" -}}
+{{- if include "sqlsentinel.ownSecrets" . | fromYamlArray }}
+- {name: own, mountPath: /etc/sqlsentinel/own, readOnly: true}
+{{- end }}
+{{- if and .root.Values.nats.ca.existingConfigMap (ne .component "migrate") }}
+- {name: nats-ca, mountPath: /etc/sqlsentinel/nats-ca, readOnly: true}
+{{- end }}
+{{- if .root.Values.caBundle.existingConfigMap }}
+- {name: ca-bundle, mountPath: /etc/sqlsentinel/ca-bundle, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{- define "sqlsentinel.volumes" -}}
+{{- with include "sqlsentinel.ownSecrets" . | fromYamlArray }}
+- name: own
+  projected:
+    defaultMode: 0440
+    sources:
+      {{- range . }}
+      - secret: {name: {{ .secret }}, items: [{key: {{ .key }}, path: {{ .variable }}}]}
+      {{- end }}
+{{- end }}
+{{- with .root.Values.nats.ca }}
+{{- if and .existingConfigMap (ne $.component "migrate") }}
+- name: nats-ca
+  configMap: {name: {{ .existingConfigMap }}, items: [{key: {{ .key }}, path: ca.crt}]}
+{{- end }}
+{{- end }}
+{{- with .root.Values.caBundle }}
+{{- if .existingConfigMap }}
+- name: ca-bundle
+  configMap: {name: {{ .existingConfigMap }}, items: [{key: {{ .key }}, path: ca.crt}]}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Only an operator's user may ask everybody how they are. */}}
+{{- define "sqlsentinel.natsUser" -}}
+{{ ternary "viewer" .component (eq .component "healthcheck") }}
+{{- end -}}
+
+{{/* The secrets that a process itself logs in with: a list of {variable, secret, key}. */}}
 {{- define "sqlsentinel.ownSecrets" -}}
 {{- $values := .root.Values -}}
-{{- if not $values.nats.insecure }}
-- {variable: NATS_PASSWORD_FILE, secret: {{ required "nats.auth.existingSecret is required: a Secret with the passwords of NATS's users (or nats.insecure)" $values.nats.auth.existingSecret }}, key: {{ (index $values.nats.auth .component).key }}}
+{{- if not (or $values.nats.insecure (eq .component "migrate")) }}
+- variable: {{ ternary "NATS_CREDENTIALS_FILE" "NATS_PASSWORD_FILE" (eq $values.nats.auth.method "credentials") }}
+  secret: {{ required "nats.auth.existingSecret is required: a Secret with what NATS's users log in with (or nats.insecure)" $values.nats.auth.existingSecret }}
+  key: {{ (index $values.nats.auth (include "sqlsentinel.natsUser" .)).key }}
 {{- end }}
-{{- if ne .component "worker" }}
-- {variable: STATE_DB_URL_FILE, secret: {{ include "sqlsentinel.stateSecret" .root }}, key: {{ $values.stateDatabase.key }}}
+{{- if has .component (list "coordinator" "notifier" "migrate") }}
+- variable: STATE_DB_URL_FILE
+  secret: {{ required "stateDatabase.existingSecret is required: a Secret with the URL of the state database" $values.stateDatabase.existingSecret }}
+  key: {{ ternary (default $values.stateDatabase.key $values.stateDatabase.notifierKey) $values.stateDatabase.key (eq .component "notifier") }}
 {{- end }}
+{{- $named := dict }}
 {{- if eq .component "worker" }}
-{{- with $values.worker.databaseUrl }}{{ if .existingSecret }}
-- {variable: DATABASE_URL_FILE, secret: {{ .existingSecret }}, key: {{ .key }}}
-{{- end }}{{ end }}
+{{- $named = dict "DATABASE_URL_FILE" $values.worker.databaseUrl }}
+{{- else if eq .component "notifier" }}
+{{- with $values.notifier }}
+{{- $named = dict "SLACK_WEBHOOK_URL_FILE" .slackWebhookUrl "WEBHOOK_URL_FILE" .webhookUrl "WEBHOOK_AUTH_HEADER_FILE" .webhookAuthHeader }}
+{{- if .smtp.host }}{{ $_ := set $named "SMTP_PASSWORD_FILE" .smtp.password }}{{ end }}
 {{- end }}
-{{- if eq .component "notifier" }}
-{{- range $variable, $secret := dict "SMTP_PASSWORD_FILE" $values.notifier.smtp.passwordSecret "SLACK_WEBHOOK_URL_FILE" $values.notifier.slackWebhookUrl "WEBHOOK_URL_FILE" $values.notifier.webhookUrl }}
+{{- end }}
+{{- range $variable, $secret := $named }}
 {{- if $secret.existingSecret }}
 - {variable: {{ $variable }}, secret: {{ $secret.existingSecret }}, key: {{ $secret.key }}}
-{{- end }}
 {{- end }}
 {{- end }}
 {{- end -}}
