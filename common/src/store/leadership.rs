@@ -101,7 +101,7 @@ impl LeaderTx {
 
 impl Store {
     /// Takes the next epoch for `holder`: above the row's, and above that of `known`, the latest commit that the lease told
-    /// of. If the row is older than that, everything that follows from it is marked in the same transaction.
+    /// of, or a sender. If the row is older than that, everything that follows from it is marked in the same transaction.
     pub async fn claim_leadership(&self, holder: &str, known: Mark) -> Result<Claimed, StoreError> {
         self.step(async {
             let term = TermId::random();
@@ -122,6 +122,7 @@ impl Store {
             .await?;
             let at = Mark { epoch: found.try_get(0)?, seq: found.try_get(1)? };
             let planned_through = Timestamp::from_micros(found.try_get(2)?);
+            let known = known.max(rollback::known_to_senders(&mut tx, at.epoch).await?);
             let epoch = at.epoch.max(known.epoch) + 1;
             let rolled_back = match at < known {
                 true => Some(rollback::note(&mut tx, self.dialect, epoch, (known, at), planned_through).await?),

@@ -62,13 +62,17 @@ impl Store {
         // Before the question: what was seen then is in the answer, unless it is gone.
         let seen = self.seen.latest();
         let sql = format!(
-            "SELECT {}, COALESCE(l.epoch, 0), COALESCE(l.seq, 0) FROM (SELECT 1) AS one \
-             LEFT JOIN sqlsentinel_leadership l ON l.id = 1",
+            "SELECT {}, COALESCE(l.epoch, 0), COALESCE(l.seq, 0), COALESCE(l.planned_through, 0) \
+             FROM (SELECT 1) AS one LEFT JOIN sqlsentinel_leadership l ON l.id = 1",
             self.dialect.now()
         );
         let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(&mut **tx).await?;
+        let now = Timestamp::from_micros(row.try_get(0)?);
         let found = Mark { epoch: row.try_get(1)?, seq: row.try_get(2)? };
         if found < seen {
+            // Under the epoch as it was found: if its leader has died before it could say so, the next one reads it here.
+            let noticed = Noticed { epoch: found.epoch, known: seen, found };
+            write_down(tx, &noticed, Timestamp::from_micros(row.try_get(3)?), now).await?;
             let marked = mark_uncertain(tx).await?;
             tracing::warn!(
                 known_epoch = seen.epoch,
@@ -80,7 +84,16 @@ impl Store {
             );
         }
         self.seen.note(found);
-        Ok(Timestamp::from_micros(row.try_get(0)?))
+        Ok(now)
+    }
+}
+
+/// The latest place that a sender knew of, when it found the database before it in this epoch.
+pub(super) async fn known_to_senders(tx: &mut Tx, epoch: i64) -> Result<Mark, StoreError> {
+    let select = "SELECT known_epoch, known_seq FROM sqlsentinel_rollbacks WHERE epoch = $1";
+    match sqlx::query(select).bind(epoch).fetch_optional(&mut **tx).await? {
+        Some(row) => Ok(Mark { epoch: row.try_get(0)?, seq: row.try_get(1)? }),
+        None => Ok(Mark::default()),
     }
 }
 
@@ -94,21 +107,34 @@ pub(super) async fn note(
 ) -> Result<Rollback, StoreError> {
     let now = sqlx::query(AssertSqlSafe(format!("SELECT {}", dialect.now()))).fetch_one(&mut **tx).await?;
     let uncertain_until = Timestamp::from_micros(now.try_get(0)?);
-    sqlx::query(
-        "INSERT INTO sqlsentinel_rollbacks (epoch, known_epoch, known_seq, found_epoch, found_seq, uncertain_from, \
-         uncertain_until) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-    )
-    .bind(epoch)
-    .bind(known.epoch)
-    .bind(known.seq)
-    .bind(found.epoch)
-    .bind(found.seq)
-    .bind(uncertain_from.as_micros())
-    .bind(uncertain_until.as_micros())
-    .execute(&mut **tx)
-    .await?;
+    write_down(tx, &Noticed { epoch, known, found }, uncertain_from, uncertain_until).await?;
     let notifications = mark_uncertain(tx).await?;
     Ok(Rollback { known, found, uncertain_from, uncertain_until, notifications })
+}
+
+/// That the database was found at an earlier place than one that was known, in this epoch.
+struct Noticed {
+    epoch: i64,
+    known: Mark,
+    found: Mark,
+}
+
+async fn write_down(tx: &mut Tx, noticed: &Noticed, from: Timestamp, until: Timestamp) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO sqlsentinel_rollbacks (epoch, known_epoch, known_seq, found_epoch, found_seq, uncertain_from, \
+         uncertain_until) VALUES ($1, $2, $3, $4, $5, $6, $7) \
+         ON CONFLICT (epoch) DO UPDATE SET uncertain_until = excluded.uncertain_until",
+    )
+    .bind(noticed.epoch)
+    .bind(noticed.known.epoch)
+    .bind(noticed.known.seq)
+    .bind(noticed.found.epoch)
+    .bind(noticed.found.seq)
+    .bind(from.as_micros())
+    .bind(until.as_micros())
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 async fn mark_uncertain(tx: &mut Tx) -> Result<u64, StoreError> {

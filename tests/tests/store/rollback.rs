@@ -19,6 +19,7 @@ on_both_dialects!(
     a_leader_whose_whole_term_is_lost_is_not_told_that_another_one_leads,
     the_next_leader_marks_what_may_have_been_sent,
     a_sender_does_not_wait_for_the_leader_to_notice,
+    what_only_a_sender_has_seen_reaches_what_is_told_next_and_the_next_leader,
     what_an_alert_tells_first_after_it_is_marked_and_nothing_later,
     an_outcome_whose_fire_has_yet_to_be_planned_again_is_kept_until_then,
 );
@@ -113,6 +114,34 @@ async fn a_sender_does_not_wait_for_the_leader_to_notice(fixture: Fixture) -> Re
     bench.execute("UPDATE sqlsentinel_notifications SET status = 'PENDING', attempt = 0, next_attempt_at = 0").await?;
     let claims = bench.claim(10).await?;
     assert_eq!(claims.iter().map(|claim| claim.possible_duplicate).collect::<Vec<_>>(), [true]);
+    Ok(())
+}
+
+/// The leader died before the lease stated its last commits, and no coordinator has seen them.
+async fn what_only_a_sender_has_seen_reaches_what_is_told_next_and_the_next_leader(fixture: Fixture) -> Result<()> {
+    let coordinator = fixture.another(StoreRole::Leader)?;
+    let bench = Bench::on(fixture).await?;
+    let revenue = alert("revenue", &["ops"])?;
+    bench.define(&revenue).await?;
+    bench.run(&revenue, 0, AllOk).await?;
+    coordinator.claim_leadership("leader", Mark::default()).await?;
+    let (known, found) = (Mark { epoch: 1, seq: 9 }, Mark { epoch: 1, seq: 3 });
+    put_back(&bench, known.epoch, known.seq).await?;
+    bench.claim(10).await?;
+    put_back(&bench, found.epoch, found.seq).await?;
+    for _ in 0..2 {
+        bench.claim(10).await?;
+    }
+    assert_eq!(bench.count("rollbacks").await?, 1, "noticed once, however often it is seen");
+    tell(&bench, &revenue, LATER).await?;
+    assert_eq!(marked(&bench).await?, 1);
+
+    let Some(rollback) = coordinator.claim_leadership("next", found).await?.rolled_back else {
+        anyhow::bail!("the next leader was not told")
+    };
+    assert_eq!((rollback.known, rollback.found), (known, found));
+    let after = coordinator.claim_leadership("after it", Mark::default()).await?;
+    assert_eq!((after.rolled_back, bench.count("rollbacks").await?), (None, 2));
     Ok(())
 }
 

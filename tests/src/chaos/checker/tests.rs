@@ -162,6 +162,16 @@ fn tell(history: &mut History, kind: &str, status: &str, value: i64, second: i32
     });
 }
 
+/// The first news, which a rollback has made the ledger forget, is told anew.
+fn again_under_another_name(history: &mut History, possible_duplicate: bool) {
+    history.faults.push(rollback(10.9, 11.8, 12.0));
+    history.ledger.notifications.remove(0);
+    tell(history, "alert", "ALERT", 1, 13);
+    for delivery in history.deliveries.iter_mut().rev().take(1) {
+        delivery.possible_duplicate = possible_duplicate;
+    }
+}
+
 fn fire<'a>(history: &'a mut History, alert: &str, second: f64) -> &'a mut Fire {
     history.ledger.fires.iter_mut().find(|fire| fire.alert == alert && fire.scheduled_for == at(second)).unwrap()
 }
@@ -570,10 +580,15 @@ mod news {
             again(history, 0, 2.0, false);
         };
         told_under_a_second_name_is_unmarked: UNMARKED, |history| tell(history, "alert", "ALERT", 1, 13);
-        told_under_a_second_name_since_a_rollback_took_the_first_is_not: NOTHING, |history| {
-            history.faults.push(rollback(10.9, 11.8, 12.0));
-            history.ledger.notifications.remove(0);
-            tell(history, "alert", "ALERT", 1, 13);
+        told_under_a_second_name_since_a_rollback_took_the_first_wants_the_mark: UNMARKED, |history| {
+            again_under_another_name(history, false);
+        };
+        told_under_a_second_name_with_the_mark_since_a_rollback_took_the_first_is_not: NOTHING, |history| {
+            again_under_another_name(history, true);
+        };
+        sent_after_a_rollback_by_who_had_claimed_it_before_is_forgotten_too: NOTHING, |history| {
+            again_under_another_name(history, true);
+            history.deliveries[0].at = at(13.2);
         };
         repeated_as_the_definition_says_is_not: NOTHING, |history| {
             orders(history).for_each(|definition| definition.repeat_us = Some(3 * SECOND));

@@ -8,6 +8,9 @@ use super::{News, Told, versions};
 use crate::chaos::history::{Delivery, History};
 use crate::chaos::report::{Finding, Rule};
 
+/// How long an attempt to send may take, in microseconds.
+const ATTEMPT_US: i64 = 10_000_000;
+
 pub(super) fn check(history: &History, disturbances: &Disturbances<'_>, told: &Told<'_>) -> Vec<Finding> {
     let mut findings = unmarked(history);
     findings.extend(second_names(history, disturbances, told));
@@ -35,16 +38,30 @@ fn unmarked(history: &History) -> Vec<Finding> {
 /// One alarm is told under one id, but for repetitions that the definition wants, each in its time.
 fn second_names(history: &History, disturbances: &Disturbances<'_>, told: &Told<'_>) -> Vec<Finding> {
     let kept: BTreeSet<&str> = history.ledger.notifications.iter().map(|row| row.id.as_str()).collect();
-    let lost: Vec<(i64, i64)> = disturbances.lost().collect();
+    // A notifier that had claimed it before may send it after the rollback, for as long as an attempt may take.
+    let lost: Vec<(i64, i64)> = disturbances.lost().map(|(after, until)| (after, until + ATTEMPT_US)).collect();
     let mut findings = Vec::new();
     for ((alert, _, value), deliveries) in &told.by_news {
         // Under which ids it arrived; not under those that a rollback has made the ledger forget.
         let mut names: BTreeMap<&str, &Delivery> = BTreeMap::new();
+        let mut forgotten = None;
         for delivery in deliveries.iter().filter(|delivery| delivery.arrived()) {
-            let forgotten = !kept.contains(delivery.notification_id.as_str())
+            let is_forgotten = !kept.contains(delivery.notification_id.as_str())
                 && lost.iter().any(|(after, until)| (*after..=*until).contains(&delivery.at));
-            if !forgotten {
+            if is_forgotten {
+                forgotten.get_or_insert(delivery.at);
+            } else {
                 names.entry(&delivery.notification_id).or_insert(delivery);
+            }
+        }
+        // What was told and forgotten, and is told anew, may be a duplicate.
+        for again in names.values().filter(|delivery| !delivery.possible_duplicate) {
+            if let Some(first) = forgotten.filter(|first| *first < again.at) {
+                let (first, again) = (clock(first), clock(again.at));
+                let what = format!(
+                    "{alert} told value {value} at {first}, forgot it, and told it at {again} without the mark"
+                );
+                findings.push(finding(Rule::UnmarkedDuplicate, what));
             }
         }
         let (repeats, first): (Vec<&Delivery>, Vec<&Delivery>) =
@@ -94,7 +111,7 @@ fn made_up(history: &History, disturbances: &Disturbances<'_>, told: &Told<'_>) 
     let mut unknown = BTreeSet::new();
     for delivery in &history.deliveries {
         let id = delivery.notification_id.as_str();
-        let forgotten = disturbances.rolled_back(delivery.at, delivery.at);
+        let forgotten = disturbances.rolled_back(delivery.at - ATTEMPT_US, delivery.at);
         if !kept.contains(id) && !forgotten && unknown.insert(id) {
             findings.push(finding(Rule::Invented, format!("{id} of {} is not in the ledger", delivery.alert)));
         }
