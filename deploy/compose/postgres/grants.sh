@@ -1,6 +1,6 @@
 #!/bin/bash
-# Run by Compose once a coordinator has made the tables, as their owner, and again with every `up`: what a notifier may do
-# with one table alone, as docs/guides/database-roles.md has it.
+# Run by Compose once the tables are there, as their owner, and again with every `up`: what a notifier may do with one table
+# alone, as docs/guides/database-roles.md has it.
 set -euo pipefail
 
 PGPASSWORD="$(cat /run/secrets/state-password)"

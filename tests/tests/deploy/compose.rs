@@ -195,7 +195,7 @@ fn every_container_of_production_is_locked_down_and_its_log_has_an_end() -> Resu
         assert_eq!(service["security_opt"], json!(["no-new-privileges:true"]), "{name}");
         assert_eq!(keys(&service["logging"]["options"]), BTreeSet::from(["max-file", "max-size"]), "{name}");
         // What ends by itself needs neither.
-        if !["nats-volumes", "grants", "ctl"].contains(&name.as_str()) {
+        if !["nats-volumes", "migrate", "grants", "ctl"].contains(&name.as_str()) {
             assert!(service["healthcheck"]["test"].is_array(), "{name} is not looked at");
             assert_eq!(service["restart"], "unless-stopped", "{name}");
             assert_eq!(keys(&service["deploy"]["resources"]["limits"]), BTreeSet::from(["cpus", "memory"]), "{name}");
@@ -229,6 +229,7 @@ fn each_service_sees_its_own_secrets_and_no_others() -> Result<()> {
         ("worker", vec!["database-url", "nats-ca.crt", "nats-worker-password"]),
         ("notifier", vec!["nats-ca.crt", "nats-notifier-password", "notifier-url"]),
         ("ctl", vec!["nats-ca.crt", "nats-viewer-password", "notifier-url"]),
+        ("migrate", vec!["state-url"]),
         ("grants", vec!["state-password"]),
         ("postgres", vec!["notifier-password", "postgres-password", "state-password"]),
         ("grafana", vec!["grafana-password"]),
@@ -248,9 +249,12 @@ fn the_settings_of_our_services_exist() -> Result<()> {
     let reference = text("docs/reference/cli.md")?;
     for file in [PRODUCTION, DEVELOPMENT] {
         let config = config(&[file], secrets.path(), Path::new("/dev/null"))?;
-        for name in OURS.into_iter().chain(["ctl"]) {
-            let environment = keys(&config["services"][name]["environment"]);
-            assert!(environment.contains("NATS_URL"), "{file}: {name} gets what all have");
+        for (name, service) in services(&config)? {
+            if !service["image"].as_str().is_some_and(|image| image.starts_with("sqlsentinel-")) {
+                continue;
+            }
+            let environment = keys(&service["environment"]);
+            assert!(environment.contains("LOG_FORMAT"), "{file}: {name} gets what all have");
             for variable in environment {
                 assert!(reference.contains(&format!("`{variable}`")), "{file}: {name}: nobody reads {variable}");
             }
