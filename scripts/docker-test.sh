@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs the production compose file and its monitoring with a shop to watch and a sink for what is sent, breaks it in turn, and
-# looks into the state database whether a fire was missed or news were told twice. Removes everything it started; the exit
-# code says how it went.
+# Runs the production compose file and its monitoring with two databases to watch and a sink for what is sent, breaks it in
+# turn, and looks into the state database whether a fire was missed or news were told twice. Removes everything it started;
+# the exit code says how it went.
 #
 # Needs the images: scripts/docker-build.sh, and where no registry can be reached scripts/offline-images. Grafana, of which
 # that has none, is not started.
@@ -47,7 +47,11 @@ wait_for() {
 }
 
 sql() { stack exec -T postgres psql -U postgres -d sqlsentinel -AtqX -v ON_ERROR_STOP=1 <<<"$1"; }
-shop() { stack exec -T shop psql -U postgres -d shop -AtqX -v ON_ERROR_STOP=1 <<<"$1"; }
+# Makes both databases such that their alerts say so.
+orders_and_deliveries_are() {
+    stack exec -T shop psql -U postgres -d shop -AtqX -v ON_ERROR_STOP=1 <<<"UPDATE orders SET payment = '$1' WHERE id <= 5"
+    stack exec -T warehouse mariadb --user=root --password=mariadb warehouse <<<"UPDATE deliveries SET state = '$2'"
+}
 # What Docker's own check says of a container.
 health_is() { [[ $(docker inspect --format '{{.State.Health.Status}}' "$2") == "$1" ]]; }
 # Whether that many of a service's containers are healthy.
@@ -123,9 +127,9 @@ deletable="$(sql "SELECT string_agg(table_name, ' ') FROM information_schema.rol
     WHERE grantee = 'sqlsentinel_notifier' AND privilege_type = 'DELETE'")"
 [[ $deletable == sqlsentinel_instances ]] || die "a notifier may delete from: $deletable"
 
-shop "UPDATE orders SET payment = 'failed' WHERE id <= 5"
-wait_for "mail, webhook and Slack's message arrive" 30 received_by_each 1
-tell "an alert was told by mail, webhook and Slack"
+orders_and_deliveries_are failed late
+wait_for "mails, webhooks and Slack's messages arrive" 30 received_by_each 2
+tell "two alerts were told by mail, webhook and Slack"
 
 up --no-recreate --scale worker=3
 wait_for "three workers are healthy" 60 healthy worker 3
@@ -163,9 +167,9 @@ docker network connect --alias worker "${PROJECT}_bus" "$cut"
 wait_for "it is healthy again" 90 healthy worker 3
 wait_for "all three run queries again" 60 run_on_three
 
-shop "UPDATE orders SET payment = 'paid'"
-wait_for "the end is told" 60 received_by_each 2
-tell "the end of the alert was told"
+orders_and_deliveries_are paid "on time"
+wait_for "the ends are told" 60 received_by_each 4
+tell "the end of both alerts was told"
 
 # What was planned up to here is looked at; the cluster goes on.
 through="$(sql 'SELECT planned_through FROM sqlsentinel_leadership')"
@@ -192,15 +196,15 @@ is_zero "fires that ended well without a record of their run" "
     "DELETE FROM sqlsentinel_executions WHERE id = $a_fire"
 is_zero "notifications that were not sent" "SELECT COUNT(*) FROM sqlsentinel_notifications WHERE status <> 'SENT'" \
     "UPDATE sqlsentinel_notifications SET status = 'DEAD' WHERE notification_id = $a_notification"
-is_zero "more or fewer notifications than an alert and its end for each channel" \
-    "SELECT ABS(COUNT(*) - 2 * ${#CHANNELS[@]}) FROM sqlsentinel_notifications" \
+is_zero "more or fewer notifications than two alerts and their ends for each channel" \
+    "SELECT ABS(COUNT(*) - 4 * ${#CHANNELS[@]}) FROM sqlsentinel_notifications" \
     "DELETE FROM sqlsentinel_notifications WHERE notification_id = $a_notification" \
     "INSERT INTO sqlsentinel_notifications SELECT (jsonb_populate_record(n, '{\"notification_id\": \"again\"}')).*
         FROM sqlsentinel_notifications n WHERE notification_id = $a_notification"
 for kind in "${CHANNELS[@]}"; do
-    [[ $(received "$kind" | wc -l) -eq 2 ]] || die "the sink has $(received "$kind" | wc -l) of $kind instead of 2"
+    [[ $(received "$kind" | wc -l) -eq 4 ]] || die "the sink has $(received "$kind" | wc -l) of $kind instead of 4"
 done
-tell "the sink has two of each: ${CHANNELS[*]}"
+tell "the sink has four of each: ${CHANNELS[*]}"
 ctl audit
 wait_for "nothing is degraded any more" 120 all_well
 tell "the audit finds nothing, and nothing is degraded any more"
