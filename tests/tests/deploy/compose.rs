@@ -205,6 +205,18 @@ fn every_container_of_production_is_locked_down_and_its_log_has_an_end() -> Resu
 }
 
 #[test]
+fn nothing_of_production_is_root_but_what_gives_new_volumes_away() -> Result<()> {
+    let secrets = secrets()?;
+    let config = config(&[PRODUCTION], secrets.path(), Path::new("/dev/null"))?;
+    for (name, service) in services(&config)? {
+        let user = service["user"].as_str().with_context(|| format!("{name} says who it is"))?;
+        assert_eq!(["root", "0", "0:0"].contains(&user), name == "nats-volumes", "{name} is {user}");
+    }
+    assert_eq!(config["services"]["nats-volumes"]["network_mode"], "none");
+    Ok(())
+}
+
+#[test]
 fn our_services_run_as_nobody_of_the_host_and_can_be_scaled() -> Result<()> {
     let secrets = secrets()?;
     let config = config(&[PRODUCTION], secrets.path(), Path::new("/dev/null"))?;
