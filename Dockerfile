@@ -1,14 +1,15 @@
-# Every program as an image of its own:  scripts/docker-build.sh
+# Every program as an image of its own, and all of them in one:  scripts/docker-build.sh
 #
-# A target for each: coordinator, worker, notifier, ctl. The programs are linked with glibc, so they are built on the Debian
-# that they run on. `scripts/docker-build.sh --host-binaries` leaves out what lies between the two marks below, and copies
-# programs that were built outside.
+# A target for each: coordinator, worker, notifier, ctl, all. The programs are linked with glibc, so they are built on the
+# Debian that they run on. `scripts/docker-build.sh --host-binaries` leaves out what lies between the two marks below, and
+# copies programs that were built outside.
 
 # --- build: left out with --host-binaries ---
 ARG RUST_VERSION=1.95
 FROM rust:${RUST_VERSION}-slim-bookworm AS build
 WORKDIR /src
-# The dependencies alone, with empty programs in place of ours: this layer is built again only when a manifest changes.
+# The dependencies alone, with empty programs in place of ours: this layer is built again only when a manifest changes. The
+# tests are a member that Cargo has to know, and does not build.
 COPY Cargo.toml Cargo.lock ./
 COPY common/Cargo.toml common/
 COPY coordinator/Cargo.toml coordinator/
@@ -20,16 +21,15 @@ RUN for package in common coordinator worker notifier ctl tests; do \
         mkdir -p "$package/src" && touch "$package/src/lib.rs"; \
     done \
     && for package in coordinator worker notifier ctl; do echo 'fn main() {}' >"$package/src/main.rs"; done \
-    && cargo build --release --locked -p sqlsentinel-coordinator -p sqlsentinel-worker -p sqlsentinel-notifier -p sqlsentinel-ctl
+    && cargo build --release --locked --workspace --exclude sqlsentinel-tests
 COPY common common
 COPY coordinator coordinator
 COPY worker worker
 COPY notifier notifier
 COPY ctl ctl
-COPY tests tests
 # Cargo goes by times: what was copied is older than the empty programs.
-RUN find common coordinator worker notifier ctl tests -name '*.rs' -exec touch {} + \
-    && cargo build --release --locked -p sqlsentinel-coordinator -p sqlsentinel-worker -p sqlsentinel-notifier -p sqlsentinel-ctl \
+RUN find common coordinator worker notifier ctl -name '*.rs' -exec touch {} + \
+    && cargo build --release --locked --workspace --exclude sqlsentinel-tests \
     && mkdir /programs && cp target/release/sqlsentinel-coordinator target/release/sqlsentinel-worker \
         target/release/sqlsentinel-notifier target/release/sqlsentinel-ctl /etc/ssl/certs/ca-certificates.crt /programs/
 
@@ -79,3 +79,13 @@ LABEL org.opencontainers.image.title="sqlsentinel-ctl"
 COPY --from=programs /sqlsentinel-ctl /usr/local/bin/
 HEALTHCHECK NONE
 ENTRYPOINT ["sqlsentinel-ctl"]
+
+# For who wants one image, as the Helm chart does: the command says which program it is.
+FROM base AS all
+LABEL org.opencontainers.image.title="sqlsentinel"
+COPY --from=programs /sqlsentinel-coordinator /usr/local/bin/
+COPY --from=programs /sqlsentinel-worker /usr/local/bin/
+COPY --from=programs /sqlsentinel-notifier /usr/local/bin/
+COPY --from=programs /sqlsentinel-ctl /usr/local/bin/
+HEALTHCHECK NONE
+CMD ["sqlsentinel-ctl", "--help"]

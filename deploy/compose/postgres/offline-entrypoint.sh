@@ -1,19 +1,17 @@
 #!/bin/bash
 # The entry point of the stand-in that scripts/offline-images builds for postgres: what our compose files use of the official
-# one's. POSTGRES_USER, POSTGRES_PASSWORD_FILE, POSTGRES_DB, and /docker-entrypoint-initdb.d at the first start.
+# one's. POSTGRES_USER, POSTGRES_PASSWORD or POSTGRES_PASSWORD_FILE, POSTGRES_DB, and /docker-entrypoint-initdb.d at the first
+# start, as the user postgres; and any other command, as it is.
 set -euo pipefail
 
-if [[ $EUID -eq 0 ]]; then
-    mkdir -p "$PGDATA" /var/run/postgresql
-    chown postgres:postgres "$PGDATA" /var/run/postgresql
-    chmod 700 "$PGDATA"
-    exec setpriv --reuid=postgres --regid=postgres --clear-groups -- "$0" "$@"
-fi
+[[ ${1-} == postgres ]] || exec "$@"
 
 if [[ ! -s $PGDATA/PG_VERSION ]]; then
     export POSTGRES_USER="${POSTGRES_USER:-postgres}"
     export POSTGRES_DB="${POSTGRES_DB:-$POSTGRES_USER}"
-    initdb --username="$POSTGRES_USER" --pwfile="$POSTGRES_PASSWORD_FILE" --auth-local=trust --auth-host=scram-sha-256
+    password="${POSTGRES_PASSWORD:-$(cat "${POSTGRES_PASSWORD_FILE:-/dev/null}")}"
+    chmod 700 "$PGDATA"
+    initdb --username="$POSTGRES_USER" --pwfile=<(printf '%s' "$password") --auth-local=trust --auth-host=scram-sha-256
     echo 'host all all all scram-sha-256' >>"$PGDATA/pg_hba.conf"
     # Nobody reaches it over the network before it is complete.
     pg_ctl --wait --options="-c listen_addresses=''" start

@@ -1,0 +1,2 @@
+-- The state database of docker-compose.dev.yaml.
+CREATE DATABASE sqlsentinel;

@@ -1,2 +1,0 @@
-CREATE TABLE orders (id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, payment TEXT NOT NULL);
-INSERT INTO orders (payment) SELECT 'paid' FROM generate_series(1, 1000);
