@@ -33,7 +33,7 @@ pub async fn run(args: &InitArgs) -> anyhow::Result<ExitCode> {
         let cluster_id = store.migrate().await?;
         anyhow::Ok((before, store.found().await?, cluster_id))
     };
-    let made = made.await;
+    let (made, known) = (made.await, store.newest_schema());
     store.close().await;
     let (before, after, cluster_id) = made.with_context(|| format!("cannot prepare the state database {url}"))?;
     let version = match after {
@@ -45,14 +45,17 @@ pub async fn run(args: &InitArgs) -> anyhow::Result<ExitCode> {
             "state_database": url,
             "cluster_id": cluster_id,
             "schema_version": version,
-            "was": was(before, after),
+            "was": was(before, after, known),
         }))?,
         Output::Text => {
-            let done = match (was(before, after), before) {
+            let done = match (was(before, after, known), before) {
                 (_, Found::Python { executions }) => {
                     format!("was taken over from SQL Sentinel 0.1, with {executions} runs in its history")
                 }
                 (CURRENT, _) => "is up to date".to_owned(),
+                (NEWER, _) => {
+                    format!("has version {version}, which is newer than {known}, this program's, and fit for it")
+                }
                 (_, Found::Ours { version: old }) => format!("was migrated from version {old} to {version}"),
                 (_, Found::Nothing) => "was created".to_owned(),
             };
@@ -64,12 +67,15 @@ pub async fn run(args: &InitArgs) -> anyhow::Result<ExitCode> {
 
 /// What there was, if nothing had to be done.
 const CURRENT: &str = "up_to_date";
+/// What there was, if a newer program has made it.
+const NEWER: &str = "newer";
 
 /// What there was, in a word for programs.
-fn was(before: Found, after: Found) -> &'static str {
+fn was(before: Found, after: Found, known: i64) -> &'static str {
     match before {
         Found::Nothing => "empty",
         Found::Python { .. } => "python",
+        Found::Ours { version } if version > known => NEWER,
         before if before == after => CURRENT,
         Found::Ours { .. } => "older",
     }

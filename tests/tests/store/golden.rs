@@ -1,8 +1,7 @@
 //! What an earlier version wrote, this one reads: files that were written down once and are never edited. A folder of
-//! `tests/fixtures` for each version; in a `.jsonl` each line is one document.
+//! `tests/fixtures` for each version; in a `.jsonl` each line is one document. Its state databases: [`super::released`].
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -14,16 +13,10 @@ use sqlsentinel_common::messages::{Job, OutcomeMessage, decode};
 use sqlsentinel_common::settings::ConfigSettings;
 use sqlsentinel_coordinator::lease::LeaseValue;
 use sqlsentinel_notifier::render::Payload;
-use sqlsentinel_tests::programs::root;
-
-const VERSIONS: [&str; 1] = ["0.2.0"];
-
-fn golden(version: &str, name: &str) -> PathBuf {
-    root().join("tests/fixtures").join(version).join(name)
-}
+use sqlsentinel_tests::released::{VERSIONS, file};
 
 fn lines(version: &str, name: &str) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(golden(version, name)).with_context(|| format!("{version}/{name}"))?;
+    let text = std::fs::read_to_string(file(version, name)).with_context(|| format!("{version}/{name}"))?;
     Ok(text.lines().map(str::to_owned).collect())
 }
 
@@ -88,7 +81,7 @@ fn definitions_keep_their_text_and_with_it_their_hash() -> Result<()> {
 #[test]
 fn a_configuration_still_means_the_same_definitions() -> Result<()> {
     for version in VERSIONS {
-        let config = ConfigSettings::from(golden(version, "alerts.yaml").as_path()).load()?;
+        let config = ConfigSettings::from(file(version, "alerts.yaml").as_path()).load()?;
         let loaded = config.alerts.iter().map(|alert| Ok(alert.definition.canonical_json()?));
         let loaded = loaded.collect::<Result<BTreeSet<String>>>()?;
         assert_eq!(loaded, lines(version, "definitions.jsonl")?.into_iter().collect(), "{version}");
