@@ -13,6 +13,7 @@ mod lanes;
 mod large_results;
 mod leadership;
 mod lease;
+mod mixed_versions;
 mod notifiers;
 mod obstacles;
 mod open_fires;

@@ -21,7 +21,7 @@ fn lines(version: &str, name: &str) -> Result<Vec<String>> {
 }
 
 /// Reads each line, and checks that writing it again says everything that it said: during a rolling upgrade the earlier
-/// version reads what this one writes.
+/// version reads what this one writes. And the other way round: keys that a later version adds are passed over.
 fn survives<T: DeserializeOwned + Serialize>(name: &str, read: impl Fn(&str) -> Result<T>) -> Result<()> {
     for version in VERSIONS {
         let lines = lines(version, name)?;
@@ -30,9 +30,34 @@ fn survives<T: DeserializeOwned + Serialize>(name: &str, read: impl Fn(&str) -> 
             let value = read(&line).with_context(|| format!("{version}/{name}: {line}"))?;
             let (before, after): (Value, Value) = (serde_json::from_str(&line)?, serde_json::to_value(value)?);
             assert!(says_all_of(&after, &before), "{version}/{name}\n{before}\n{after}");
+            let newer = with_later_keys(before).to_string();
+            let passed_over =
+                serde_json::to_value(read(&newer).with_context(|| format!("{version}/{name}: {newer}"))?)?;
+            assert_eq!(passed_over, after, "{version}/{name}: keys that are not known are passed over");
         }
     }
     Ok(())
+}
+
+/// The document as a later version may write it: a key more wherever keys have a meaning of ours.
+fn with_later_keys(document: Value) -> Value {
+    /// What has users' names for keys.
+    const MAPS: [&str; 4] = ["context", "labels", "checks", "channels"];
+    let inside = |value| match value {
+        Value::Object(map) => map.into_iter().map(|(key, value)| (key, with_later_keys(value))).collect(),
+        other => other,
+    };
+    match document {
+        Value::Object(map) => {
+            let each = |(key, value): (String, Value)| match MAPS.contains(&key.as_str()) {
+                true => (key, inside(value)),
+                false => (key, with_later_keys(value)),
+            };
+            map.into_iter().map(each).chain([("added_later".to_owned(), Value::from(vec![1]))]).collect()
+        }
+        Value::Array(values) => values.into_iter().map(with_later_keys).collect(),
+        other => other,
+    }
 }
 
 fn says_all_of(after: &Value, before: &Value) -> bool {
