@@ -4,6 +4,7 @@ mod audit;
 mod backlog;
 mod complaints;
 mod concurrency;
+mod dropped_lanes;
 mod fencing;
 mod figures;
 mod hand_over;
