@@ -4,10 +4,11 @@
 //! Input: the database's URL. Output: [`Store`] with its transactions and the cluster's clock. Who writes what:
 //! [`leadership`], [`definitions`], [`fires`], [`rescue`] and [`retention`] are the leader's, behind the epoch; [`outcomes`] and [`outbox`] are the
 //! notifiers'; [`silences`] operators'; [`history`], [`backlog`] and [`audit`] only read. [`rollback`] is what is done about a
-//! database that was restored.
+//! database that was restored, [`schema`] what version one has, `backup` how it is copied.
 
 pub mod audit;
 pub mod backlog;
+mod backup;
 pub mod definitions;
 mod dialect;
 mod error;
