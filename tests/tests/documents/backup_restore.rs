@@ -17,6 +17,7 @@ use sqlsentinel_tests::scene::Scene;
 use sqlsentinel_tests::sink::Answer;
 use sqlsentinel_tests::target::Kind;
 use sqlsentinel_tests::wall_clock::{SECOND, now};
+use sqlx::{AssertSqlSafe, Executor};
 
 use crate::markdown::{read, texts_marked};
 
@@ -47,16 +48,20 @@ async fn a_copy_is_restored_on_another_machine(state: State) -> Result<()> {
     is_restored(state, Lost::Everything).await
 }
 
-/// The state database's URL.
-fn state_url(scene: &Scene) -> String {
+/// Who owns the state database: a superuser, and once it is restored somebody who is none.
+const BEFORE: &str = "postgres";
+const AFTER: &str = "sqlsentinel_state";
+
+/// The state database's URL for this owner.
+fn state_url(scene: &Scene, owner: &str) -> String {
     match &scene.cluster.postgres {
-        Some(server) => server.url("state"),
+        Some(server) => server.url("state").replacen(&format!("{BEFORE}@"), &format!("{owner}@"), 1),
         None => format!("sqlite:///{}", scene.cluster.directory().join("state.db").display()),
     }
 }
 
 /// Runs the commands of the guide's block as its reader does, in the folder of the state database.
-async fn follow(scene: &Scene, mark: &str) -> Result<()> {
+async fn follow(scene: &Scene, mark: &str, owner: &str) -> Result<()> {
     let script = texts_marked(&read(GUIDE)?, &format!("sh {mark}")).pop();
     // The harness calls its file otherwise.
     let script =
@@ -68,14 +73,14 @@ async fn follow(scene: &Scene, mark: &str) -> Result<()> {
     let mut variables = BTreeMap::from([
         ("PATH", path.join(":")),
         ("BACKUP", scene.cluster.directory().join("state.backup").display().to_string()),
-        ("STATE_DB_URL", state_url(scene)),
+        ("STATE_DB_URL", state_url(scene, owner)),
         ("NATS_URL", scene.cluster.nats.url()),
     ]);
     if let Some(server) = &scene.cluster.postgres {
         variables.extend([
             ("ADMIN_URL", server.url("postgres")),
             ("DATABASE", "state".into()),
-            ("OWNER", "postgres".into()),
+            ("OWNER", owner.into()),
         ]);
     }
     launch.env.extend(variables.into_iter().map(|(name, value)| (name.to_owned(), value)));
@@ -106,7 +111,7 @@ async fn is_restored(state: State, lost: Lost) -> Result<()> {
     let mut scene = running(state).await?;
     let copied = now();
     let history = scene.cluster.ledger.executions(None).await?;
-    follow(&scene, if state == State::Sqlite { "backup-sqlite" } else { "backup-postgres" }).await?;
+    follow(&scene, if state == State::Sqlite { "backup-sqlite" } else { "backup-postgres" }, BEFORE).await?;
 
     // It goes on: what waited is delivered, something else is told, and seconds pass.
     scene.sink.answer(Answer::Status(200));
@@ -143,7 +148,7 @@ async fn is_restored(state: State, lost: Lost) -> Result<()> {
     for request in scene.sink.received().split_off(told) {
         assert_eq!(request.json["possible_duplicate"], true, "it may have been told: {}", request.json);
     }
-    let checked = || async { follow(&scene, "check").await };
+    let checked = || async { follow(&scene, "check", AFTER).await };
     eventually("the cluster is well", SOON, checked, |()| true).await?;
     scene.cluster.all_alive()
 }
@@ -162,19 +167,24 @@ async fn restore(scene: &mut Scene, state: State, lost: Lost) -> Result<()> {
         if state == State::Postgres {
             scene.cluster.postgres = Some(Postgres::start().await?);
         }
-        let (nats, state_db) = (scene.cluster.nats.url(), state_url(scene));
+        let nats = scene.cluster.nats.url();
         scene.cluster.change_env("NATS_URL", &nats);
-        scene.cluster.change_env("STATE_DB_URL", &state_db);
     }
+    if let Some(server) = &scene.cluster.postgres {
+        let statement = format!("CREATE ROLE {AFTER} LOGIN");
+        server.pool("postgres").await?.execute(AssertSqlSafe(statement)).await?;
+    }
+    let state_db = state_url(scene, AFTER);
+    scene.cluster.change_env("STATE_DB_URL", &state_db);
     match (state, lost) {
-        (State::Sqlite, _) => follow(scene, "restore-sqlite").await?,
+        (State::Sqlite, _) => follow(scene, "restore-sqlite", AFTER).await?,
         (State::Postgres, Lost::StateDatabase) => {
-            follow(scene, "aside-postgres").await?;
-            follow(scene, "restore-postgres").await?;
+            follow(scene, "aside-postgres", AFTER).await?;
+            follow(scene, "restore-postgres", AFTER).await?;
         }
-        (State::Postgres, Lost::Everything) => follow(scene, "restore-postgres").await?,
+        (State::Postgres, Lost::Everything) => follow(scene, "restore-postgres", AFTER).await?,
     }
-    let reader = state_url(scene).replacen("sqlite:///", "sqlite://", 1);
+    let reader = state_db.replacen("sqlite:///", "sqlite://", 1);
     scene.cluster.ledger = Ledger::open(&reader)?;
     scene.cluster.start()
 }
@@ -209,6 +219,6 @@ async fn a_nats_that_lost_its_files_costs_no_fire(state: State) -> Result<()> {
     let sent = || async { scene.cluster.ledger.notifications(None).await };
     let sent = eventually("it is told", SOON, sent, |rows| rows.iter().all(|row| row.status == "SENT")).await?;
     assert_eq!(sent.len(), 1, "the state that it was judged by is not on NATS: {sent:?}");
-    let checked = || async { follow(&scene, "check").await };
+    let checked = || async { follow(&scene, "check", BEFORE).await };
     eventually("the cluster is well", SOON, checked, |()| true).await
 }
