@@ -1,9 +1,10 @@
 //! The consumer of a source that no file names any more is dropped by the leader, when nobody needs it.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use futures::TryStreamExt;
 use sqlsentinel_tests::cluster::{Plan, Role, State};
 use sqlsentinel_tests::eventually::{SOON, eventually};
+use sqlsentinel_tests::ledger::{Execution, Fire};
 use sqlsentinel_tests::on_both_state_databases;
 use sqlsentinel_tests::scene::Scene;
 use sqlsentinel_tests::target::Kind;
@@ -43,6 +44,16 @@ async fn until_consumers(scene: &Scene, expected: &[&str]) -> Result<()> {
     let names = || consumers(scene);
     eventually(&format!("the consumers are {expected:?}"), SOON, names, |names| *names == expected).await?;
     scene.cluster.all_alive()
+}
+
+/// Waits until the leader has kept order twice: what it declares comes back.
+async fn until_looked_twice(scene: &Scene) -> Result<()> {
+    for _ in 0..2 {
+        scene.cluster.nats.jetstream().await?.delete_stream("DEAD").await?;
+        let depth = || async { scene.cluster.nats.depth("DEAD").await };
+        eventually("the leader has looked", SOON, depth, Option::is_some).await?;
+    }
+    Ok(())
 }
 
 async fn a_source_that_goes_loses_its_consumer_and_one_that_comes_back_works_again(state: State) -> Result<()> {
@@ -90,17 +101,41 @@ async fn a_worker_with_an_older_file_keeps_the_consumer_until_it_has_the_new_one
     scene.cluster.configure_one("coordinator-1", &without)?;
     let open = || async { scene.cluster.ledger.valid_from("late").await.map_or(Ok(true), |_| Ok(false)) };
     eventually("no definition in force names it", SOON, open, |gone| *gone).await?;
-    for _ in 0..2 {
-        // The leader's next round brings it back.
-        scene.cluster.nats.jetstream().await?.delete_stream("DEAD").await?;
-        let depth = || async { scene.cluster.nats.depth("DEAD").await };
-        eventually("the leader has looked", SOON, depth, Option::is_some).await?;
-        until_consumers(&scene, &["worker-default", "worker-late"]).await?;
-    }
+    until_looked_twice(&scene).await?;
+    until_consumers(&scene, &["worker-default", "worker-late"]).await?;
     let (_, health) = scene.cluster.page("worker-1", "/health").await?;
     assert!(health.contains("2 of 2 sources in order"), "{health}");
 
     scene.cluster.configure(&without)?;
     until_consumers(&scene, &["worker-default"]).await?;
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fire_that_was_planned_on_a_source_that_is_gone_keeps_its_consumer_until_it_has_ended() -> Result<()> {
+    let mut scene = set(Plan::new(State::Sqlite)).await?;
+    let with = yaml(&scene, true);
+    // The alert stays, on another database.
+    let moved = yaml(&scene, false).replacen("name: orders", "name: late", 1);
+    scene.cluster.configure_one("worker-1", &with)?;
+    scene.cluster.configure(&with)?;
+    for member in ["coordinator-1", "notifier-1"] {
+        scene.cluster.start_one(member)?;
+    }
+    let fires = || async { scene.cluster.ledger.fires(Some("late")).await };
+    let open = |fires: &[Fire]| fires.iter().find(|fire| fire.status == "QUEUED").cloned();
+    let fires_then = eventually("a fire of it waits", SOON, fires, |fires| open(fires).is_some()).await?;
+    let fire = open(&fires_then).context("a fire")?;
+    let began = scene.cluster.ledger.valid_from("late").await?;
+    scene.cluster.configure(&moved)?;
+    let from = || async { scene.cluster.ledger.valid_from("late").await };
+    eventually("the alert is on another database", SOON, from, |from| *from > began).await?;
+    until_looked_twice(&scene).await?;
+    until_consumers(&scene, &["worker-default", "worker-late"]).await?;
+
+    scene.cluster.start()?;
+    let run = |runs: &[Execution]| runs.iter().any(|run| run.id == fire.execution_id && run.status == "OK");
+    scene.until_executions("late", "the fire has run", run).await?;
+    scene.cluster.configure_one("worker-1", &moved)?;
+    until_consumers(&scene, &["worker-default"]).await
 }
