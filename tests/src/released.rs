@@ -24,9 +24,9 @@ use crate::wall_clock::{SECOND, now};
 pub const VERSIONS: [&str; 1] = ["0.2.0"];
 
 /// How fires and notifications may stand: a kept database has each of them.
-pub const FIRES: [&str; 8] = ["WAITING", "QUEUED", "OK", "ALERT", "ERROR", "NO_DATA", "SKIPPED", "EXPIRED"];
+const FIRES: [&str; 8] = ["WAITING", "QUEUED", "OK", "ALERT", "ERROR", "NO_DATA", "SKIPPED", "EXPIRED"];
 /// The same of notifications.
-pub const NOTIFICATIONS: [&str; 5] = ["PENDING", "SENDING", "SENT", "DEAD", "SKIPPED"];
+const NOTIFICATIONS: [&str; 5] = ["PENDING", "SENDING", "SENT", "DEAD", "SKIPPED"];
 
 /// A file of a version.
 pub fn file(version: &str, name: &str) -> PathBuf {
@@ -78,7 +78,7 @@ impl Receivers {
 }
 
 /// The database that the alerts of `state.yaml` query.
-pub async fn signals(scene: &Scene) -> Result<()> {
+async fn signals(scene: &Scene) -> Result<()> {
     for (name, status, value) in [("fine", "OK", 1), ("bad", "ALERT", 120), ("better", "ALERT", 3)] {
         scene.target.set(name, status, value).await?;
     }
