@@ -4,10 +4,11 @@
 //! Input: the database's URL. Output: [`Store`] with its transactions and the cluster's clock. Who writes what:
 //! [`leadership`], [`definitions`], [`fires`], [`rescue`] and [`retention`] are the leader's, behind the epoch; [`outcomes`] and [`outbox`] are the
 //! notifiers'; [`silences`] operators'; [`history`], [`backlog`] and [`audit`] only read. [`rollback`] is what is done about a
-//! database that was restored.
+//! database that was restored, [`schema`] what version one has, `backup` how it is copied.
 
 pub mod audit;
 pub mod backlog;
+mod backup;
 pub mod definitions;
 mod dialect;
 mod error;
@@ -116,7 +117,7 @@ impl Store {
     }
 
     /// Brings the schema to this build's version and makes sure that the installation has a name. Safe to run from
-    /// several processes at once, and again.
+    /// several processes at once, and again. A newer schema stays as it is, and is refused if this build may not use it.
     pub async fn migrate(&self) -> Result<ClusterId, StoreError> {
         match self.dialect {
             // The migrator takes an advisory lock, which belongs to the connection and survives an error: the connection
@@ -125,17 +126,19 @@ impl Store {
             Dialect::Postgres => {
                 let mut connection = self.pool.acquire().await?.detach();
                 connection.execute("SET statement_timeout = 0; SET lock_timeout = 5000").await?;
-                let migrated = sqlx::migrate!("./migrations/postgres").run_direct(None, &mut connection, false).await;
+                let migrated = schema::migrations(self.dialect).run_direct(None, &mut connection, false).await;
                 connection.close().await?;
                 migrated.map_err(migrate_error)?;
             }
             // It has none on SQLite: there, the write lock of one transaction around everything lets the others wait.
             Dialect::Sqlite => {
                 let mut tx = self.begin().await?;
-                sqlx::migrate!("./migrations/sqlite").run_direct(None, &mut *tx, false).await.map_err(migrate_error)?;
+                let migrated = schema::migrations(self.dialect).run_direct(None, &mut *tx, false).await;
+                migrated.map_err(migrate_error)?;
                 tx.commit().await?;
             }
         }
+        self.refuse_if_too_new().await?;
         let born = format!(
             "INSERT INTO sqlsentinel_cluster (id, cluster_id, created_at) VALUES (1, $1, {}) ON CONFLICT (id) DO NOTHING",
             self.dialect.now()

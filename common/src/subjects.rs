@@ -100,6 +100,11 @@ impl Namespace {
         format!("worker-{source}")
     }
 
+    /// The source whose workers share the consumer `durable`.
+    pub fn source_of(durable: &str) -> Option<SourceName> {
+        durable.strip_prefix("worker-")?.to_owned().try_into().ok()
+    }
+
     /// All outcomes.
     pub fn all_results(&self) -> String {
         self.subject("results.*.*")
@@ -168,6 +173,8 @@ mod tests {
         assert_eq!(eu.job(&source, id), format!("eu.jobs.default.{id}"));
         assert_eq!(execution_of(&eu.result(&source, id)), Some(id));
         assert_eq!(execution_of("jobs.default.nonsense"), None);
+        assert_eq!(Namespace::source_of(&plain.jobs_consumer(&source)), Some(source));
+        assert_eq!(Namespace::source_of(RESULTS_CONSUMER), None);
         assert_eq!(eu.api_admin("Eve.*>\n x", "v"), "eu.api.admin.Eve_____x.v");
         assert_eq!(plain.api_admin("", "v"), "api.admin._.v");
         Ok(())

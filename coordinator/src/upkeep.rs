@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sqlsentinel_common::bus::{Bus, BusShape, Lanes};
+use sqlsentinel_common::bus::{Bus, BusError, BusShape, Lanes};
 use sqlsentinel_common::clock::{ClusterClock, Sample};
 use sqlsentinel_common::health::{Check, Health};
 use sqlsentinel_common::store::Store;
@@ -62,8 +62,7 @@ impl Upkeep {
     /// Keeps order until dropped.
     pub async fn run(&self) -> Infallible {
         loop {
-            let sources = self.sources().await;
-            if let Err(error) = self.bus.declare(&self.shape, &sources).await {
+            if let Err(error) = self.declare().await {
                 tracing::warn!(%error, "cannot declare streams and consumers, trying again");
                 self.declare_soon();
             }
@@ -75,12 +74,20 @@ impl Upkeep {
         }
     }
 
-    /// Those that workers of this configuration listen for, and those that fires on their way still need.
-    async fn sources(&self) -> Lanes {
-        let in_force = self.store.definitions_in_force().await.unwrap_or_default();
-        let mut sources: Lanes = in_force.into_iter().map(|version| (version.definition.source, None)).collect();
-        sources.extend(self.definitions.sources());
-        sources
+    /// Declares what is needed: the lanes of the sources that workers of this configuration listen for, and of those that
+    /// definitions in force still name. If the ledger can say that nobody needs another one, that is dropped.
+    async fn declare(&self) -> Result<(), BusError> {
+        let (in_force, open) = (self.store.definitions_in_force().await, self.store.open_sources().await);
+        let named = in_force.iter().flatten().map(|version| (version.definition.source.clone(), None));
+        let mut lanes: Lanes = named.collect();
+        lanes.extend(self.definitions.sources());
+        self.bus.declare(&self.shape, &lanes).await?;
+        let (Ok(_), Ok(mut needed)) = (in_force, open) else { return Ok(()) };
+        needed.extend(lanes.into_keys());
+        for source in self.bus.drop_lanes(&needed).await? {
+            tracing::info!(%source, "no file names this database any more: its consumer was dropped");
+        }
+        Ok(())
     }
 
     async fn follow_clock(&self) {

@@ -9,8 +9,8 @@ use sqlsentinel_common::settings::{self, LogFormat, LogLevel, LogSettings};
 use tokio::runtime::Runtime;
 
 use crate::{
-    audit, completions, daemon, healthcheck, history, init, leader, metrics, notifications, replay, run, schedule,
-    schema, silence, silences, status, unsilence, validate,
+    audit, backup, completions, daemon, healthcheck, history, init, leader, metrics, notifications, replay, run,
+    schedule, schema, silence, silences, status, unsilence, validate,
 };
 
 /// Runs SQL alerts, looks at them and at the cluster that runs them
@@ -55,6 +55,8 @@ enum Command {
     Metrics(metrics::MetricsArgs),
     /// Create or migrate the state database (never required)
     Init(init::InitArgs),
+    /// Copy a state database on SQLite while everything runs
+    Backup(backup::BackupArgs),
     /// Print the JSON Schema of configuration files, by which editors complete and explain keys
     Schema,
     /// Print a completion script for a shell
@@ -104,6 +106,7 @@ fn one_shot(command: Command) -> anyhow::Result<ExitCode> {
             Command::Leader(args) => leader::run(args).await,
             Command::Metrics(args) => metrics::run(args).await,
             Command::Init(args) => init::run(&args).await,
+            Command::Backup(args) => backup::run(args).await,
             Command::Schema => schema::run(),
             Command::Completions(args) => completions::run(&args),
         }

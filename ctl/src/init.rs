@@ -12,13 +12,16 @@ use sqlsentinel_common::settings::StateSettings;
 use sqlsentinel_common::store::schema::Found;
 use sqlsentinel_common::store::{Store, StoreRole};
 
-use crate::output::{print, print_json};
+use crate::output::{moment, print, print_json};
 
 /// Which database.
 #[derive(Debug, Args)]
 pub struct InitArgs {
     #[command(flatten)]
     state: StateSettings,
+    /// Say that it was restored from a copy: what it has yet to tell may have been told, and is marked
+    #[arg(long)]
+    restored: bool,
     /// How to print the result
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -31,11 +34,16 @@ pub async fn run(args: &InitArgs) -> anyhow::Result<ExitCode> {
     let made = async {
         let before = store.found().await?;
         let cluster_id = store.migrate().await?;
-        anyhow::Ok((before, store.found().await?, cluster_id))
+        let rollback = match args.restored {
+            true => store.note_restored("sqlsentinel-ctl init --restored").await?,
+            false => None,
+        };
+        anyhow::Ok((before, store.found().await?, cluster_id, rollback))
     };
-    let made = made.await;
+    let (made, known) = (made.await, store.newest_schema());
     store.close().await;
-    let (before, after, cluster_id) = made.with_context(|| format!("cannot prepare the state database {url}"))?;
+    let (before, after, cluster_id, rollback) =
+        made.with_context(|| format!("cannot prepare the state database {url}"))?;
     let version = match after {
         Found::Ours { version } => version,
         Found::Nothing | Found::Python { .. } => 0,
@@ -45,18 +53,31 @@ pub async fn run(args: &InitArgs) -> anyhow::Result<ExitCode> {
             "state_database": url,
             "cluster_id": cluster_id,
             "schema_version": version,
-            "was": was(before, after),
+            "was": was(before, after, known),
+            "uncertain_from": rollback.as_ref().map(|rollback| rollback.uncertain_from),
+            "possible_duplicates": rollback.as_ref().map(|rollback| rollback.notifications),
         }))?,
         Output::Text => {
-            let done = match (was(before, after), before) {
+            let done = match (was(before, after, known), before) {
                 (_, Found::Python { executions }) => {
                     format!("was taken over from SQL Sentinel 0.1, with {executions} runs in its history")
                 }
                 (CURRENT, _) => "is up to date".to_owned(),
+                (NEWER, _) => {
+                    format!("has version {version}, which is newer than {known}, this program's, and fit for it")
+                }
                 (_, Found::Ours { version: old }) => format!("was migrated from version {old} to {version}"),
                 (_, Found::Nothing) => "was created".to_owned(),
             };
             print(&format!("State database {url} {done} (cluster {cluster_id}).\n"))?;
+            if let Some(rollback) = rollback {
+                print(&format!(
+                    "It was restored: fires after {} are planned again. Notifications that wait and are marked as possible \
+                     duplicates: {}.\n",
+                    moment(rollback.uncertain_from),
+                    rollback.notifications
+                ))?;
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -64,12 +85,15 @@ pub async fn run(args: &InitArgs) -> anyhow::Result<ExitCode> {
 
 /// What there was, if nothing had to be done.
 const CURRENT: &str = "up_to_date";
+/// What there was, if a newer program has made it.
+const NEWER: &str = "newer";
 
 /// What there was, in a word for programs.
-fn was(before: Found, after: Found) -> &'static str {
+fn was(before: Found, after: Found, known: i64) -> &'static str {
     match before {
         Found::Nothing => "empty",
         Found::Python { .. } => "python",
+        Found::Ours { version } if version > known => NEWER,
         before if before == after => CURRENT,
         Found::Ours { .. } => "older",
     }

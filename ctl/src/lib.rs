@@ -2,11 +2,13 @@
 //!
 //! Without a cluster: [`validate`], [`run`], [`schedule`], [`init`], [`status`], [`history`], [`audit`],
 //! [`healthcheck`].
+//! [`backup`] copies a state database on SQLite.
 //! [`silence`], [`unsilence`] and [`silences`] keep alerts from being told. On one machine: [`daemon`], which runs the three
 //! services in one process, and [`metrics`]. Of a cluster: [`status`], [`healthcheck`] and [`leader`].
 //! stdout is data ([`output`]), stderr is for what went wrong; exit codes are 0 (fine), 1 (not fine) and 2 (wrong usage).
 
 pub mod audit;
+pub mod backup;
 pub mod cli;
 pub mod cluster;
 pub mod completions;

@@ -211,6 +211,14 @@ impl Cluster {
         Ok(())
     }
 
+    /// Changes a variable of every member, which has it from its next start on.
+    pub fn change_env(&mut self, name: &str, value: &str) {
+        for member in self.members.values_mut() {
+            member.launch.env.retain(|(known, _)| known != name);
+            member.launch.env.push((name.to_owned(), value.to_owned()));
+        }
+    }
+
     /// Starts every member that is not running.
     pub fn start(&mut self) -> Result<()> {
         for name in self.names(None) {

@@ -7,6 +7,7 @@
 //! Notifiers' parts without a cluster: [`mod@bench`], [`sending`].
 //! Between them: [`proxy`], which cuts and slows connections.
 //! All of it at once: [`chaos`], and the checker of what came of it; [`sizing`], and what it needs of the machine.
+//! What earlier versions have left behind: [`released`].
 //! Assertions: [`ledger`] reads the state database in plain SQL, [`stamps`] who wrote it in which order; [`eventually`]
 //! polls with a deadline, [`wall_clock`] tells the time, [`usage`] what a process uses. [`ports`] are what servers
 //! listen on. [`helm`] renders the chart.
@@ -30,6 +31,7 @@ pub mod process;
 pub mod programs;
 pub mod prometheus;
 pub mod proxy;
+pub mod released;
 pub mod scene;
 pub mod sending;
 pub mod sink;

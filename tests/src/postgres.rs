@@ -105,12 +105,15 @@ impl Postgres {
 
     /// Everything in one of its databases, as `pg_dump` prints it, without the lines that differ each time.
     pub async fn dump(&self, database: &str) -> Result<String> {
+        self.dump_with(database, &["--blobs"]).await
+    }
+
+    /// The same, with these options of `pg_dump`.
+    pub async fn dump_with(&self, database: &str, options: &[&str]) -> Result<String> {
         let place = tempfile::tempdir()?;
-        let launch = Launch::new("pg_dump", programs::postgres("pg_dump")?, place.path()).args([
-            "--blobs".to_owned(),
-            "--dbname".to_owned(),
-            self.url(database),
-        ]);
+        let launch = Launch::new("pg_dump", programs::postgres("pg_dump")?, place.path())
+            .args(options.iter().copied())
+            .args(["--dbname".to_owned(), self.url(database)]);
         let process = launch.start()?;
         let status = process.wait(SOON).await?;
         let text = process.log()?;

@@ -1,16 +1,17 @@
 //! Streams and consumers as they should be. The leading coordinator declares them, again and again, so that a deleted
-//! one comes back; nobody else does.
+//! one comes back, and drops what nobody needs any more; nobody else does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::{Config as StreamConfig, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, kv};
+use futures::TryStreamExt;
 
-use super::{Bus, BusError};
+use super::{BUS_TIMEOUT, Backlog, Bus, BusError};
 use crate::alert::SourceName;
-use crate::subjects::RESULTS_CONSUMER;
+use crate::subjects::{Namespace, RESULTS_CONSUMER};
 
 /// After this long without a sign of life from who holds it, a message is handed out again.
 pub const CONSUMER_ACK_WAIT: Duration = Duration::from_secs(10);
@@ -113,6 +114,30 @@ impl Bus {
         }
         let config = durable(RESULTS_CONSUMER.to_owned(), names.all_results(), 10_000);
         self.declare_consumer(&names.results_stream(), config).await
+    }
+
+    /// Deletes the consumers of sources that are not `needed`, unless somebody holds a job of one or still pulls: a worker
+    /// whose file is older. Returns whose they were.
+    ///
+    /// Between the look and the end somebody may begin to need one. That loses nothing: jobs stay stored without a
+    /// consumer, and are handed out when whoever leads has declared it again.
+    pub async fn drop_lanes(&self, needed: &BTreeSet<SourceName>) -> Result<Vec<SourceName>, BusError> {
+        let failed = |error: &dyn std::error::Error| BusError::unconfirmed("the end of a consumer", describe(error));
+        let stream = self.stream(self.namespace.jobs_stream()).await?;
+        let names = tokio::time::timeout(BUS_TIMEOUT * 3, stream.consumer_names().try_collect::<Vec<_>>()).await;
+        let names = names.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        let mut dropped = Vec::new();
+        for source in names.iter().filter_map(|name| Namespace::source_of(name)) {
+            if needed.contains(&source) {
+                continue;
+            }
+            if let Backlog { unsettled: 0, waiting: 0, .. } = self.jobs_backlog(&source).await? {
+                let deleted = stream.delete_consumer(&self.namespace.jobs_consumer(&source)).await;
+                deleted.map_err(|error| failed(&error))?;
+                dropped.push(source);
+            }
+        }
+        Ok(dropped)
     }
 
     async fn declare_stream(&self, config: StreamConfig) -> Result<(), BusError> {

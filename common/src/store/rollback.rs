@@ -55,6 +55,14 @@ impl Seen {
 }
 
 impl Store {
+    /// Notes that this database was restored, where nobody may be left who has seen what it has lost: all coordinators were
+    /// stopped, or NATS is another one. Takes the next epoch, as a leader does who finds it out; none if nobody has led yet.
+    pub async fn note_restored(&self, by: &str) -> Result<Option<Rollback>, StoreError> {
+        let Some(found) = self.leadership().await? else { return Ok(None) };
+        let known = Mark { epoch: found.epoch, seq: found.seq + 1 };
+        Ok(self.claim_leadership(by, known).await?.rolled_back)
+    }
+
     /// The database's clock, for a transaction that is about to claim notifications; and a look at whether the database
     /// has gone back, which a sender must not wait for the leader to notice. Until a leader has, in an epoch that is
     /// later than all, everything that is claimed is marked.

@@ -1,5 +1,6 @@
 //! The program `sqlsentinel-ctl`, as its users run it.
 
+mod backup;
 mod commands;
 mod daemon;
 mod support;

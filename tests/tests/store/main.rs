@@ -10,6 +10,7 @@ mod leadership;
 mod migrate;
 mod outbox;
 mod outcomes;
+mod released;
 mod retention;
 mod rollback;
 mod silences;
