@@ -15,6 +15,7 @@ mod error;
 pub mod fires;
 pub mod history;
 pub mod leadership;
+mod mark;
 pub mod outbox;
 pub mod outcomes;
 pub mod rescue;

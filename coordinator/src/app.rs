@@ -24,9 +24,10 @@ use crate::api;
 use crate::auditor::{AuditRules, Auditor};
 use crate::definitions::{self, Definitions};
 use crate::election::{Campaign, Leader};
-use crate::leader::{Ended, Office, Rules, TermOfOffice};
+use crate::leader::{Ended, TermOfOffice};
 use crate::lease::{Lease, LeaseKey, LeaseTimes};
 use crate::metrics::Metrics;
+use crate::office::{Office, Rules};
 use crate::retention;
 
 /// How long to wait before a step towards leading is tried again.

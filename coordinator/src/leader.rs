@@ -9,21 +9,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlsentinel_common::alert::{AlertDefinition, ConfigHash};
-use sqlsentinel_common::bus::{Bus, BusShape};
-use sqlsentinel_common::clock::{BootInstant, ClusterClock};
-use sqlsentinel_common::health::{Check, Health};
-use sqlsentinel_common::ids::ClusterId;
+use sqlsentinel_common::clock::BootInstant;
+use sqlsentinel_common::health::Check;
+use sqlsentinel_common::store::StoreError;
 use sqlsentinel_common::store::definitions::{Adoption, InForce, Intent};
 use sqlsentinel_common::store::fires::{Committed, Plan};
 use sqlsentinel_common::store::leadership::{Claimed, Mark, Term};
-use sqlsentinel_common::store::{Store, StoreError};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::agenda::{Agenda, Policy};
-use crate::definitions::{Current, Definitions};
+use crate::agenda::Agenda;
+use crate::definitions::Current;
 use crate::dispatch::{DispatchError, Dispatcher};
-use crate::metrics::Metrics;
+use crate::office::Office;
 use crate::rescuer::{RescueError, Rescuer};
 use crate::retention::Retention;
 use crate::upkeep::Upkeep;
@@ -32,50 +30,6 @@ use crate::upkeep::Upkeep;
 const RETRY: Duration = Duration::from_millis(200);
 /// How often waiting fires are looked at while the lanes are full.
 const WAITING_POLL: Duration = Duration::from_millis(250);
-
-/// How a coordinator leads; the same for all of its terms.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    /// Deadlines and catching up.
-    pub policy: Policy,
-    /// The most jobs of one source on the bus.
-    pub lane: i64,
-    /// A leader that could not commit for this long stands down.
-    pub lease_ttl: Duration,
-    /// How often lost jobs and overdue fires are looked for.
-    pub rescue_every: Duration,
-    /// A job is looked for only when it was queued longer ago than this.
-    pub rescue_after: Duration,
-    /// How old history may be; none: it is kept for ever.
-    pub keep_history: Option<Duration>,
-    /// How often streams, consumers and the clock are looked after.
-    pub reconcile_every: Duration,
-    /// What is kept declared on the bus.
-    pub shape: BusShape,
-    /// Take what this coordinator's files define even if it was replaced before.
-    pub adopt_superseded: bool,
-}
-
-/// What leading takes, besides a term.
-#[derive(Clone, Debug)]
-pub struct Office {
-    /// The ledger.
-    pub store: Store,
-    /// The broker.
-    pub bus: Bus,
-    /// The cluster's clock.
-    pub clock: Arc<ClusterClock>,
-    /// The installation.
-    pub cluster: ClusterId,
-    /// What this coordinator's files define, now and later.
-    pub definitions: Definitions,
-    /// How to lead.
-    pub rules: Rules,
-    /// Where to report.
-    pub health: Health,
-    /// The figures.
-    pub metrics: Metrics,
-}
 
 /// Why a term ended.
 #[derive(Debug, thiserror::Error)]

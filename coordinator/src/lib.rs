@@ -2,8 +2,8 @@
 //!
 //! In the order of the road: [`definitions`] (the file and what is in force) → [`agenda`] (pure: what is due) →
 //! [`leader`] (one term: plan, commit, publish) → [`dispatch`] (ledger rows to jobs). Beside it: [`election`] over the
-//! [`lease`], [`rescuer`] and expiry, the [`auditor`] of every coordinator, [`retention`] of history, [`upkeep`] of bus and clock, [`api`] (what operators ask), [`metrics`].
-//! [`app`] wires them.
+//! [`lease`], [`office`] (what leading takes), [`rescuer`] and expiry, the [`auditor`] of every coordinator, [`retention`] of
+//! history, [`upkeep`] of bus and clock, [`api`] (what operators ask), [`metrics`]. [`app`] wires them.
 
 pub mod agenda;
 pub mod api;
@@ -15,6 +15,7 @@ pub mod election;
 pub mod leader;
 pub mod lease;
 pub mod metrics;
+pub mod office;
 pub mod rescuer;
 pub mod retention;
 pub mod upkeep;

@@ -14,7 +14,7 @@ use sqlsentinel_common::store::Store;
 use tokio::sync::Notify;
 
 use crate::definitions::Definitions;
-use crate::leader::Office;
+use crate::office::Office;
 
 /// How soon after a call the bus is declared again: calls come in bursts.
 const SOON: Duration = Duration::from_millis(200);

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use sqlx::{AssertSqlSafe, Row};
 
+pub use super::mark::Mark;
 use super::rollback::{self, Rollback};
 use super::{Store, StoreError, Tx};
 use crate::alert::ConfigHash;
@@ -39,15 +40,6 @@ impl Term {
     pub fn last_commit(&self) -> Mark {
         Mark { epoch: self.epoch, seq: self.committed.load(Ordering::SeqCst) }
     }
-}
-
-/// A place in the ledger's history: rows are stamped with it, later transactions have greater ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Mark {
-    /// The leader's epoch.
-    pub epoch: i64,
-    /// The transaction's number within the epoch.
-    pub seq: i64,
 }
 
 /// What a new leader finds.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sqlx::{AssertSqlSafe, Row};
 
-use super::leadership::Mark;
+use super::mark::Mark;
 use super::{Dialect, Store, StoreError, Tx};
 use crate::timestamp::Timestamp;
 
