@@ -54,6 +54,12 @@ impl<'a> Told<'a> {
         Self { by_news, executions }
     }
 
+    /// The run that caused what arrived, as far as the ledger knows it.
+    fn cause(&self, history: &History, delivery: &Delivery) -> Option<&'a Execution> {
+        let row = history.ledger.notifications.iter().find(|row| row.id == delivery.notification_id)?;
+        self.executions.get(row.execution_id.as_str()).copied()
+    }
+
     /// What arrived about one value.
     fn about(&self, alert: &'a str, news: News, value: i64) -> &[&'a Delivery] {
         self.by_news.get(&(alert, news, value)).map(Vec::as_slice).unwrap_or_default()

@@ -172,6 +172,17 @@ fn again_under_another_name(history: &mut History, possible_duplicate: bool) {
     }
 }
 
+/// The first alarm is told anew by the run of second 13. The one of second 12 saw the target after it did, and at rest.
+fn overtake(history: &mut History, overlap: Overlap) {
+    orders(history).for_each(|definition| definition.overlap = overlap);
+    tell(history, "alert", "ALERT", 1, 13);
+    for (second, status, executed_at) in [(12.0, "OK", at(13.4)), (13.0, "ALERT", at(13.1))] {
+        let run = history.ledger.executions.iter_mut().find(|run| run.id == id("orders", second));
+        let run = run.unwrap();
+        (run.status, run.executed_at) = (status.to_owned(), executed_at);
+    }
+}
+
 fn fire<'a>(history: &'a mut History, alert: &str, second: f64) -> &'a mut Fire {
     history.ledger.fires.iter_mut().find(|fire| fire.alert == alert && fire.scheduled_for == at(second)).unwrap()
 }
@@ -590,6 +601,8 @@ mod news {
             again_under_another_name(history, true);
             history.deliveries[0].at = at(13.2);
         };
+        told_under_a_second_name_since_runs_overtook_each_other_is_not: NOTHING, |history| overtake(history, Overlap::Allow);
+        told_under_a_second_name_where_no_run_may_overtake_is_unmarked: UNMARKED, |history| overtake(history, Overlap::Skip);
         repeated_as_the_definition_says_is_not: NOTHING, |history| {
             orders(history).for_each(|definition| definition.repeat_us = Some(3 * SECOND));
             tell(history, "repeat", "ALERT", 1, 14);

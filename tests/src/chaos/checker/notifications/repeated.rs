@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::disturbances::Disturbances;
 use super::super::{clock, finding};
 use super::{News, Told, versions};
-use crate::chaos::history::{Delivery, History};
+use crate::chaos::history::{Delivery, Execution, History, Overlap};
 use crate::chaos::report::{Finding, Rule};
 
 /// How long an attempt to send may take, in microseconds.
@@ -66,11 +66,30 @@ fn second_names(history: &History, disturbances: &Disturbances<'_>, told: &Told<
         }
         let (repeats, first): (Vec<&Delivery>, Vec<&Delivery>) =
             names.into_values().partition(|delivery| delivery.kind == "repeat");
-        let what = |times: usize| format!("{alert} told value {value} under {times} ids");
-        findings.extend(first.iter().skip(1).map(|_| finding(Rule::UnmarkedDuplicate, what(first.len()))));
+        let mut first = first;
+        first.sort_by_key(|delivery| told.cause(history, delivery).map(|run| run.scheduled_for));
+        for pair in first.windows(2).filter(|pair| !overtaken(history, told, pair[0], pair[1])) {
+            let what =
+                format!("{alert} told value {value} under {} and {}", pair[0].notification_id, pair[1].notification_id);
+            findings.push(finding(Rule::UnmarkedDuplicate, what));
+        }
         findings.extend(early_repeats(history, told, alert, first.first().copied(), &repeats));
     }
     findings
+}
+
+/// Whether an alarm or its end was told a second time because runs overtook each other, as they may where they may overlap:
+/// between the two, one was due that saw the target later than the run that caused the second, and saw it otherwise. An
+/// alert is judged in the order in which its runs were due.
+fn overtaken(history: &History, told: &Told<'_>, first: &Delivery, second: &Delivery) -> bool {
+    let (Some(first), Some(second)) = (told.cause(history, first), told.cause(history, second)) else { return false };
+    let between = |run: &&Execution| {
+        run.alert == first.alert && (first.scheduled_for + 1..second.scheduled_for).contains(&run.scheduled_for)
+    };
+    let may_overlap = versions(history, &first.alert, first.scheduled_for, second.scheduled_for)
+        .any(|definition| definition.overlap == Overlap::Allow);
+    let sees_otherwise = |run: &Execution| run.status != second.status && run.executed_at > second.executed_at;
+    may_overlap && history.ledger.executions.iter().filter(between).any(sees_otherwise)
 }
 
 /// Repetitions that no definition wants, or that come too early after the one before.
@@ -81,10 +100,7 @@ fn early_repeats(
     first: Option<&Delivery>,
     repeats: &[&Delivery],
 ) -> Vec<Finding> {
-    let caused = |id: &str| history.ledger.notifications.iter().find(|row| row.id == id).map(|row| &row.execution_id);
-    let nominal = |delivery: &Delivery| {
-        caused(&delivery.notification_id).and_then(|id| told.executions.get(id.as_str())).map(|run| run.scheduled_for)
-    };
+    let nominal = |delivery: &Delivery| told.cause(history, delivery).map(|run| run.scheduled_for);
     let mut moments: Vec<i64> = first.into_iter().chain(repeats.iter().copied()).filter_map(nominal).collect();
     moments.sort_unstable();
     let early = moments.windows(2).filter(|pair| {
