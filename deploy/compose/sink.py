@@ -16,12 +16,16 @@ from email import message_from_bytes, policy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 received = []
+# What is told at the same time has lines of its own.
+printing = threading.Lock()
 
 
 def take(kind, text, said):
     found = re.search(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text)
-    received.append(f"{kind} {found.group() if found else '-'} {said}")
-    print(received[-1], flush=True)
+    line = f"{kind} {found.group() if found else '-'} {said}"
+    with printing:
+        received.append(line)
+        print(line, flush=True)
 
 
 class Web(BaseHTTPRequestHandler):
@@ -72,8 +76,10 @@ class Mails(socketserver.ThreadingTCPServer):
 
 
 if sys.argv[1:] == ["--check"]:
-    for port in (8080, 2525):
-        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+    socket.create_connection(("127.0.0.1", 8080), timeout=2).close()
+    with socket.create_connection(("127.0.0.1", 2525), timeout=2) as mail:
+        # To go without having read it would be an error there.
+        mail.recv(64)
 else:
     threading.Thread(target=Mails(("", 2525), Mail).serve_forever, daemon=True).start()
     ThreadingHTTPServer(("", 8080), Web).serve_forever()
