@@ -18,7 +18,7 @@ use async_nats::{Client, ConnectOptions, Event, Subject};
 use bytes::Bytes;
 use futures::TryStreamExt;
 
-pub use self::declare::{BusShape, CONSUMER_ACK_WAIT, Lanes};
+pub use self::declare::{BusShape, CONSUMER_ACK_WAIT, Lanes, OLDEST_SERVER};
 use crate::alert::SourceName;
 use crate::clock::BootInstant;
 use crate::health::{Check, Health};

@@ -77,13 +77,13 @@ impl Upkeep {
     /// Declares what is needed: the lanes of the sources that workers of this configuration listen for, and of those that
     /// definitions in force still name. If the ledger can say that nobody needs another one, that is dropped.
     async fn declare(&self) -> Result<(), BusError> {
-        let (in_force, open) = (self.store.definitions_in_force().await, self.store.open_sources().await);
+        let (in_force, open) = (self.store.definitions_in_force().await, self.store.open_fires().await);
         let named = in_force.iter().flatten().map(|version| (version.definition.source.clone(), None));
         let mut lanes: Lanes = named.collect();
         lanes.extend(self.definitions.sources());
         self.bus.declare(&self.shape, &lanes).await?;
-        let (Ok(_), Ok(mut needed)) = (in_force, open) else { return Ok(()) };
-        needed.extend(lanes.into_keys());
+        let (Ok(_), Ok(open)) = (in_force, open) else { return Ok(()) };
+        let needed = lanes.into_keys().chain(open.into_iter().map(|fires| fires.source)).collect();
         for source in self.bus.drop_lanes(&needed).await? {
             tracing::info!(%source, "no file names this database any more: its consumer was dropped");
         }

@@ -22,7 +22,7 @@ const DEAD_MAX_MESSAGES: i64 = 100_000;
 /// The broker's own default: a message id is remembered for this long.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// The first server whose keys have a time to live of their own: major and minor version.
-const OLDEST_SERVER: (i64, i64) = (2, 11);
+pub const OLDEST_SERVER: (i64, i64) = (2, 11);
 /// How the client calls what nobody answers: in most cases there is no JetStream at all.
 const NOBODY_ANSWERS: &str = "requested JetStream resource does not exist";
 
@@ -179,8 +179,8 @@ fn same_stream(found: &StreamConfig, wanted: &StreamConfig) -> bool {
         && (wanted.max_messages == 0 || found.max_messages == wanted.max_messages)
 }
 
-/// An error with its causes: the client's outer words alone often say nothing.
-/// An error with its causes, each said once, and what to do about the most frequent one.
+/// An error with its causes, each said once, and what to do about the most frequent one: the client's outer words alone often
+/// say nothing.
 fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

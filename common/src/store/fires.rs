@@ -4,7 +4,7 @@
 //! Invariant (accounted): a fire's row or the gap row that covers it is written in the transaction that moves the schedule
 //! cursor past it. Every function here that writes does so in a leader's transaction.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 use sqlx::any::AnyRow;
@@ -272,15 +272,6 @@ impl Store {
                 .rows_affected();
             leader.commit().await?;
             Ok(queued)
-        })
-        .await
-    }
-
-    /// The sources of the fires that are open.
-    pub async fn open_sources(&self) -> Result<BTreeSet<SourceName>, StoreError> {
-        self.step(async {
-            let sql = "SELECT DISTINCT source FROM sqlsentinel_fires WHERE status IN ('WAITING', 'QUEUED')";
-            sqlx::query(sql).fetch_all(self.pool()).await?.iter().map(|row| source(row, 0)).collect()
         })
         .await
     }

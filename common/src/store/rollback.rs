@@ -79,15 +79,14 @@ impl Store {
         let found = Mark { epoch: row.try_get(1)?, seq: row.try_get(2)? };
         if found < seen {
             // Under the epoch as it was found: if its leader has died before it could say so, the next one reads it here.
-            let noticed = Noticed { epoch: found.epoch, known: seen, found };
-            write_down(tx, &noticed, Timestamp::from_micros(row.try_get(3)?), now).await?;
-            let marked = mark_uncertain(tx).await?;
+            let cursor = Timestamp::from_micros(row.try_get(3)?);
+            let rollback = write_down(tx, found.epoch, (seen, found), cursor, now).await?;
             tracing::warn!(
                 known_epoch = seen.epoch,
                 known_seq = seen.seq,
                 found_epoch = found.epoch,
                 found_seq = found.seq,
-                notifications = marked,
+                notifications = rollback.notifications,
                 "the state database has gone back in time: what is sent now is marked as a possible duplicate"
             );
         }
@@ -115,34 +114,32 @@ pub(super) async fn note(
 ) -> Result<Rollback, StoreError> {
     let now = sqlx::query(AssertSqlSafe(format!("SELECT {}", dialect.now()))).fetch_one(&mut **tx).await?;
     let uncertain_until = Timestamp::from_micros(now.try_get(0)?);
-    write_down(tx, &Noticed { epoch, known, found }, uncertain_from, uncertain_until).await?;
-    let notifications = mark_uncertain(tx).await?;
-    Ok(Rollback { known, found, uncertain_from, uncertain_until, notifications })
+    write_down(tx, epoch, (known, found), uncertain_from, uncertain_until).await
 }
 
-/// That the database was found at an earlier place than one that was known, in this epoch.
-struct Noticed {
+async fn write_down(
+    tx: &mut Tx,
     epoch: i64,
-    known: Mark,
-    found: Mark,
-}
-
-async fn write_down(tx: &mut Tx, noticed: &Noticed, from: Timestamp, until: Timestamp) -> Result<(), StoreError> {
+    (known, found): (Mark, Mark),
+    uncertain_from: Timestamp,
+    uncertain_until: Timestamp,
+) -> Result<Rollback, StoreError> {
     sqlx::query(
         "INSERT INTO sqlsentinel_rollbacks (epoch, known_epoch, known_seq, found_epoch, found_seq, uncertain_from, \
          uncertain_until) VALUES ($1, $2, $3, $4, $5, $6, $7) \
          ON CONFLICT (epoch) DO UPDATE SET uncertain_until = excluded.uncertain_until",
     )
-    .bind(noticed.epoch)
-    .bind(noticed.known.epoch)
-    .bind(noticed.known.seq)
-    .bind(noticed.found.epoch)
-    .bind(noticed.found.seq)
-    .bind(from.as_micros())
-    .bind(until.as_micros())
+    .bind(epoch)
+    .bind(known.epoch)
+    .bind(known.seq)
+    .bind(found.epoch)
+    .bind(found.seq)
+    .bind(uncertain_from.as_micros())
+    .bind(uncertain_until.as_micros())
     .execute(&mut **tx)
     .await?;
-    Ok(())
+    let notifications = mark_uncertain(tx).await?;
+    Ok(Rollback { known, found, uncertain_from, uncertain_until, notifications })
 }
 
 async fn mark_uncertain(tx: &mut Tx) -> Result<u64, StoreError> {

