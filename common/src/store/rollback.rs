@@ -127,7 +127,8 @@ async fn write_down(
     sqlx::query(
         "INSERT INTO sqlsentinel_rollbacks (epoch, known_epoch, known_seq, found_epoch, found_seq, uncertain_from, \
          uncertain_until) VALUES ($1, $2, $3, $4, $5, $6, $7) \
-         ON CONFLICT (epoch) DO UPDATE SET uncertain_until = excluded.uncertain_until",
+         ON CONFLICT (epoch) DO UPDATE SET known_epoch = excluded.known_epoch, known_seq = excluded.known_seq, \
+         found_epoch = excluded.found_epoch, found_seq = excluded.found_seq, uncertain_until = excluded.uncertain_until",
     )
     .bind(epoch)
     .bind(known.epoch)

@@ -142,6 +142,16 @@ async fn what_only_a_sender_has_seen_reaches_what_is_told_next_and_the_next_lead
     assert_eq!((rollback.known, rollback.found), (known, found));
     let after = coordinator.claim_leadership("after it", Mark::default()).await?;
     assert_eq!((after.rolled_back, bench.count("rollbacks").await?), (None, 2));
+
+    // Once more, in an epoch whose leader had noticed one when it took it.
+    coordinator.claim_leadership("who noticed", Mark { epoch: 9, seq: 9 }).await?;
+    let (known, found) = (Mark { epoch: 10, seq: 9 }, Mark { epoch: 10, seq: 3 });
+    for place in [known, found] {
+        put_back(&bench, place.epoch, place.seq).await?;
+        bench.claim(10).await?;
+    }
+    let again = coordinator.claim_leadership("last", found).await?.rolled_back;
+    assert_eq!(again.map(|rollback| (rollback.known, rollback.found)), Some((known, found)));
     Ok(())
 }
 
